@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+include(CMakePackageConfigHelpers)
+
+install(FILES include/czone.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS czone EXPORT czoneTargets
+	LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+	INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS czone_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES COPYING DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY LICENSES DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+# An installed tree can be moved: all paths are relative to the files that name them.
+file(RELATIVE_PATH up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+string(REGEX REPLACE "/$" "" up ${up})
+set(pc_prefix "\${pcfiledir}/${up}")
+set(pc_requires_private "libnl-genl-3.0 libcap")
+if(CZONE_HOST)
+	string(APPEND pc_requires_private " libvirt libvirt-qemu jansson")
+endif()
+configure_file(pkgconfig/czone.pc.in czone.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/czone.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/czone)
+install(EXPORT czoneTargets NAMESPACE czone:: DESTINATION ${package})
+configure_package_config_file(cmake/czoneConfig.cmake.in czoneConfig.cmake
+	INSTALL_DESTINATION ${package})
+write_basic_package_version_file(czoneConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/czoneConfig.cmake ${PROJECT_BINARY_DIR}/czoneConfigVersion.cmake
+	DESTINATION ${package})
