@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * czone: per-container memory zones, the generic-netlink interface.
+ *
+ * This header and virtio_czone.h are all that the kernel and user space share.
+ * Sizes and addresses are bytes unless a name says otherwise.
+ */
+#ifndef _UAPI_LINUX_CZONE_H
+#define _UAPI_LINUX_CZONE_H
+
+#include <linux/types.h>
+
+#define CZONE_GENL_NAME		"czone"
+#define CZONE_GENL_VERSION	1
+
+/* Zones are made and resized in steps of one block. */
+#define CZONE_BLOCK_SHIFT	22
+#define CZONE_BLOCK_SIZE	(1UL << CZONE_BLOCK_SHIFT)
+
+/* Zone id 0 is the VM itself: its pool and its boot memory. */
+#define CZONE_ID_VM		0
+
+/*
+ * Commands. All but CZONE_CMD_GET need CAP_SYS_ADMIN in the initial user
+ * namespace; without it GET leaves EXTENTS out. A request that fails answers
+ * with a negative errno and, where there is more to say, an extended-ack
+ * message.
+ *
+ * DESTROY and RECLAIM tell in RESULT what they did, also when they fail after
+ * that, as with EBUSY or ETIMEDOUT. Two messages come then: the reply with
+ * RESULT, and after it NLMSG_ERROR with the errno. Ask for NLM_F_ACK, so that
+ * NLMSG_ERROR always comes, and read until it does.
+ *
+ * GET tells at most 2048 extents of a zone, a dump at most 128 of each;
+ * CZONE_STAT_EXTENTS says how many there are. The VM has none, and is not part
+ * of a dump.
+ */
+enum czone_cmd {
+	CZONE_CMD_UNSPEC,
+	CZONE_CMD_CREATE,	/* SIZE [FLAGS] -> ID */
+	CZONE_CMD_RESIZE,	/* ID SIZE */
+	CZONE_CMD_ATTACH,	/* ID CGROUP_FD */
+	CZONE_CMD_DESTROY,	/* ID [FLAGS] [TIMEOUT_MS] -> RESULT, also on EBUSY */
+	CZONE_CMD_RECLAIM,	/* ID BYTES [FLAGS] [TIMEOUT_MS] -> RESULT */
+	CZONE_CMD_GET,		/* ID -> ID STATS EXTENTS; dump: every zone */
+
+	__CZONE_CMD_MAX,
+};
+#define CZONE_CMD_MAX (__CZONE_CMD_MAX - 1)
+
+enum czone_attr {
+	CZONE_A_UNSPEC,
+	CZONE_A_PAD,
+	CZONE_A_ID,		/* u32 */
+	CZONE_A_SIZE,		/* u64, a multiple of CZONE_BLOCK_SIZE */
+	CZONE_A_FLAGS,		/* u32, the flags of the command */
+	CZONE_A_CGROUP_FD,	/* u32, an open directory of cgroup v2 */
+	CZONE_A_BYTES,		/* u64, 0 means as much as there is */
+	CZONE_A_TIMEOUT_MS,	/* u32, 0 means the default */
+	CZONE_A_STATS,		/* array of u64, indexed by enum czone_stat */
+	CZONE_A_RESULT,		/* array of u64, indexed by enum czone_result */
+	CZONE_A_EXTENTS,	/* array of struct czone_extent */
+
+	__CZONE_A_MAX,
+};
+#define CZONE_A_MAX (__CZONE_A_MAX - 1)
+
+/* CZONE_CMD_CREATE */
+#define CZONE_CREATE_SPILL	(1U << 0)	/* full: fall back to the VM's own memory */
+
+/* CZONE_CMD_DESTROY */
+#define CZONE_DESTROY_FORCE	(1U << 0)	/* also with live tasks: their pages are migrated out */
+
+/* CZONE_CMD_RECLAIM */
+#define CZONE_RECLAIM_CACHE	(1U << 0)	/* drop clean file cache first when free pages fall short */
+
+/*
+ * Statistics of one zone, or of the VM (id 0). For a zone
+ * SIZE = USED + FREE_BACKED + FREE_UNBACKED. A kernel may know fewer or more
+ * than its reader: the array's length says how many there are.
+ */
+enum czone_stat {
+	CZONE_STAT_SIZE,		/* zone: its size; VM: the pool's */
+	CZONE_STAT_USED,		/* zone: not free; VM: blocks that zones hold */
+	CZONE_STAT_FREE_BACKED,		/* free, and the host still has memory behind it */
+	CZONE_STAT_FREE_UNBACKED,	/* free, and the host has nothing behind it */
+	CZONE_STAT_RETURNED,		/* given back so far, as the host measured it */
+	CZONE_STAT_SPILLED,		/* allocated outside so far because the zone was full */
+	CZONE_STAT_FILE,		/* page cache in the zone (shmem included) */
+	CZONE_STAT_FLAGS,		/* CZONE_CREATE_* */
+	CZONE_STAT_CGROUP,		/* id (inode) of the attached cgroup, 0 without */
+	CZONE_STAT_EXTENTS,		/* number of contiguous ranges */
+	CZONE_STAT_METADATA,		/* VM only: bytes of the pool in use for its memory map */
+	CZONE_STAT_BOOT_SIZE,		/* VM only: memory outside the pool */
+	CZONE_STAT_BOOT_FREE,		/* VM only: thereof free */
+	CZONE_STAT_ZONES,		/* VM only: zones that exist */
+
+	__CZONE_STAT_MAX,
+};
+
+/* What a destroy or a reclaim did. Bytes. */
+enum czone_result {
+	CZONE_RESULT_RETURNED,		/* given back, as the host measured it */
+	CZONE_RESULT_REPORTED,		/* handed to the host: >= RETURNED if some was never backed */
+	CZONE_RESULT_DROPPED,		/* clean file cache that was dropped */
+	CZONE_RESULT_MIGRATED,		/* moved to memory outside the zone */
+	CZONE_RESULT_STUCK_PINNED,	/* stays: pinned or in use by the kernel */
+	CZONE_RESULT_STUCK_POISONED,	/* stays: hardware-poisoned or quarantined */
+	CZONE_RESULT_STUCK_OTHER,	/* stays: could not be isolated or migrated in time */
+
+	__CZONE_RESULT_MAX,
+};
+
+struct czone_extent {
+	__u64 start;	/* guest-physical address */
+	__u64 size;
+};
+
+#endif /* _UAPI_LINUX_CZONE_H */

@@ -1,0 +1,1087 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * czone: per-container memory zones that are made and removed while the system
+ * runs. See Documentation in the project's docs/kernel.md.
+ *
+ * This file knows which zones there are, whose they are, and how they begin and
+ * end.
+ */
+#include <linux/bitmap.h>
+#include <linux/cgroup.h>
+#include <linux/idr.h>
+#include <linux/jiffies.h>
+#include <linux/kref.h>
+#include <linux/memcontrol.h>
+#include <linux/memory_hotplug.h>
+#include <linux/page-isolation.h>
+#include <linux/printk.h>
+#include <linux/rculist.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/swap.h>
+#include <linux/vmstat.h>
+
+#include "internal.h"
+#include "czone_internal.h"
+
+#define CZONE_TAKE_BLOCKS	64	/* per hold of zone->lock */
+#define CZONE_REMOVE_TRIES	3
+#define CZONE_SHRINK_MARGIN	32	/* thereof one part stays free */
+
+LIST_HEAD(czones);			/* by id; changed under czone_lock */
+static unsigned int czone_count;
+
+static LIST_HEAD(czone_spares);		/* structs that nothing refers to */
+static DEFINE_SPINLOCK(czone_spares_lock);
+
+static DEFINE_IDA(czone_ids);
+
+/* Ties czone->memcg and mem_cgroup->czone. */
+static DEFINE_SPINLOCK(czone_memcg_lock);
+
+/*
+ * Life and death of a struct czone
+ */
+static struct czone *czone_alloc(void)
+{
+	struct czone *cz;
+	unsigned long flags;
+
+	spin_lock_irqsave(&czone_spares_lock, flags);
+	cz = list_first_entry_or_null(&czone_spares, struct czone, list);
+	if (cz)
+		list_del(&cz->list);
+	spin_unlock_irqrestore(&czone_spares_lock, flags);
+
+	if (!cz) {
+		cz = kvzalloc(sizeof(*cz), GFP_KERNEL);
+		if (!cz)
+			return NULL;
+		if (czone_zone_init(cz, czone_pool.nid)) {
+			kvfree(cz);
+			return NULL;
+		}
+		mutex_init(&cz->mutex);
+		init_waitqueue_head(&cz->wait);
+	}
+
+	czone_zone_reset(cz);
+	kref_init(&cz->ref);
+	INIT_LIST_HEAD(&cz->list);
+	cz->dead = false;
+	cz->closing = false;
+	cz->host_slow = false;
+	cz->flags = 0;
+	atomic_long_set(&cz->nr_backed, 0);
+	atomic_long_set(&cz->nr_spilled, 0);
+	atomic64_set(&cz->returned, 0);
+	return cz;
+}
+
+static void czone_recycle(struct rcu_head *rcu)
+{
+	struct czone *cz = container_of(rcu, struct czone, rcu);
+	unsigned long flags;
+
+	spin_lock_irqsave(&czone_spares_lock, flags);
+	list_add(&cz->list, &czone_spares);
+	spin_unlock_irqrestore(&czone_spares_lock, flags);
+}
+
+/*
+ * The last reference is gone, from any context. An allocation that was routed
+ * to this zone may have been preempted before it looked at its free lists: wait
+ * until every task has gone to sleep once, or run in user mode. That covers
+ * readers of the list as well.
+ */
+static void czone_release(struct kref *ref)
+{
+	struct czone *cz = container_of(ref, struct czone, ref);
+
+	if (cz->id)
+		ida_free(&czone_ids, cz->id);
+	call_rcu_tasks(&cz->rcu, czone_recycle);
+}
+
+void czone_put(struct czone *cz)
+{
+	kref_put(&cz->ref, czone_release);
+}
+
+static struct czone *czone_find(u32 id)
+{
+	struct czone *cz;
+
+	lockdep_assert_held(&czone_lock);
+	list_for_each_entry(cz, &czones, list)
+		if (cz->id == id)
+			return cz;
+	return NULL;
+}
+
+struct czone *czone_get(u32 id)
+{
+	struct czone *cz;
+
+	mutex_lock(&czone_lock);
+	cz = czone_find(id);
+	if (cz)
+		kref_get(&cz->ref);
+	mutex_unlock(&czone_lock);
+	return cz;
+}
+
+static void czone_put_locked(struct czone *cz)
+{
+	mutex_unlock(&cz->mutex);
+	wake_up_all(&cz->wait);
+	czone_put(cz);
+}
+
+/*
+ * A reference and the mutex. -ENOENT: there is no such zone (any more). -EBUSY:
+ * another operation was under way until @deadline. -ERESTARTSYS: killed.
+ */
+static struct czone *czone_get_locked(u32 id, unsigned long deadline)
+{
+	struct czone *cz = czone_get(id);
+	long ret;
+
+	if (!cz)
+		return ERR_PTR(-ENOENT);
+	ret = wait_event_killable_timeout(cz->wait, mutex_trylock(&cz->mutex),
+					  max(0L, (long)(deadline - jiffies)));
+	if (ret <= 0) {
+		czone_put(cz);
+		return ERR_PTR(ret ?: -EBUSY);
+	}
+	if (cz->dead) {
+		czone_put_locked(cz);
+		return ERR_PTR(-ENOENT);
+	}
+	return cz;
+}
+
+static unsigned long czone_default_deadline(void)
+{
+	return jiffies + msecs_to_jiffies(CZONE_TIMEOUT_MS);
+}
+
+u32 czone_next(u32 after)
+{
+	struct czone *cz;
+	u32 id = 0;
+
+	mutex_lock(&czone_lock);
+	list_for_each_entry(cz, &czones, list) {
+		if (cz->id > after) {
+			id = cz->id;
+			break;
+		}
+	}
+	mutex_unlock(&czone_lock);
+	return id;
+}
+EXPORT_SYMBOL_GPL(czone_next);
+
+/*
+ * The zone after @prev, or the first, with a reference; the one on @prev is
+ * dropped. For walks that sleep.
+ */
+struct zone *czone_next_zone(struct zone *prev)
+{
+	struct czone *last = prev ? zone_to_czone(prev) : NULL;
+	struct zone *zone = NULL;
+	struct czone *cz;
+
+	mutex_lock(&czone_lock);
+	list_for_each_entry(cz, &czones, list) {
+		if (!last || cz->id > last->id) {
+			kref_get(&cz->ref);
+			zone = &cz->zone;
+			break;
+		}
+	}
+	mutex_unlock(&czone_lock);
+	if (last)
+		czone_put(last);
+	return zone;
+}
+
+static void czone_list_add(struct czone *new)
+{
+	struct list_head *before = &czones;
+	struct czone *cz;
+
+	list_for_each_entry(cz, &czones, list) {
+		if (cz->id > new->id) {
+			before = &cz->list;
+			break;
+		}
+	}
+	list_add_tail_rcu(&new->list, before);
+	czone_count++;
+}
+
+static int czone_blocks(u64 size, unsigned long *nr)
+{
+	if (!size || !IS_ALIGNED(size, CZONE_BLOCK_SIZE))
+		return -EINVAL;
+	*nr = size >> CZONE_BLOCK_SHIFT;
+	return 0;
+}
+
+/**
+ * czone_create - make a zone
+ * @size: a multiple of CZONE_BLOCK_SIZE
+ * @flags: CZONE_CREATE_*
+ * @ret_id: gets its id
+ *
+ * -ENODEV: there is no region. -ENOSPC: not that much is left of it.
+ */
+int czone_create(u64 size, u32 flags, u32 *ret_id)
+{
+	unsigned long nr;
+	struct czone *cz;
+	int ret;
+
+	ret = czone_blocks(size, &nr);
+	if (ret || flags & ~CZONE_CREATE_SPILL)
+		return -EINVAL;
+
+	mutex_lock(&czone_lock);
+	if (!czone_pool.nr_blocks) {
+		ret = -ENODEV;
+		goto unlock;
+	}
+	cz = czone_alloc();
+	if (!cz) {
+		ret = -ENOMEM;
+		goto unlock;
+	}
+	cz->id = 0;
+	ret = ida_alloc_range(&czone_ids, 1, CZONE_ID_MAX, GFP_KERNEL);
+	if (ret < 0)
+		goto put;
+	cz->id = ret;
+	cz->flags = flags;
+	snprintf(cz->name, sizeof(cz->name), "czone%u", cz->id);
+
+	ret = czone_add_blocks(cz, nr);
+	if (ret)
+		goto put;
+	czone_list_add(cz);
+	*ret_id = cz->id;
+	goto unlock;
+put:
+	czone_put(cz);
+unlock:
+	mutex_unlock(&czone_lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(czone_create);
+
+/*
+ * Cgroups
+ *
+ * A zone belongs to one memory cgroup and serves it and everything below it. The
+ * pointers are read without a lock: a memcg lives until a grace period after its
+ * last use, a struct czone for ever, and a request that finds a zone which is
+ * about to go turns round in the slow path.
+ */
+void czone_memcg_online(struct mem_cgroup *memcg)
+{
+	struct mem_cgroup *parent = parent_mem_cgroup(memcg);
+
+	if (!parent)
+		return;
+	spin_lock(&czone_memcg_lock);
+	WRITE_ONCE(memcg->czone, parent->czone);
+	spin_unlock(&czone_memcg_lock);
+}
+
+void czone_memcg_offline(struct mem_cgroup *memcg)
+{
+	spin_lock(&czone_memcg_lock);
+	/* The zone stays, with nobody to serve. */
+	if (memcg->czone && memcg->czone->memcg == memcg)
+		WRITE_ONCE(memcg->czone->memcg, NULL);
+	WRITE_ONCE(memcg->czone, NULL);
+	spin_unlock(&czone_memcg_lock);
+}
+
+struct mem_cgroup *czone_get_memcg(struct czone *cz)
+{
+	struct mem_cgroup *memcg;
+
+	rcu_read_lock();
+	memcg = READ_ONCE(cz->memcg);
+	if (memcg && !css_tryget(&memcg->css))
+		memcg = NULL;
+	rcu_read_unlock();
+	return memcg;
+}
+
+static struct mem_cgroup *czone_next_memcg(struct mem_cgroup *root, struct mem_cgroup *prev)
+{
+	struct cgroup_subsys_state *css;
+
+	css = css_next_descendant_pre(prev ? &prev->css : NULL, &root->css);
+	return css ? mem_cgroup_from_css(css) : NULL;
+}
+
+static int czone_tie(struct czone *cz, struct mem_cgroup *root)
+{
+	struct mem_cgroup *memcg;
+	int ret = 0;
+
+	spin_lock(&czone_memcg_lock);
+	rcu_read_lock();
+	if (cz->memcg) {
+		ret = cz->memcg == root ? -EEXIST : -EBUSY;
+		goto unlock;
+	}
+	/* Nor may a zone be above or below another. */
+	for (memcg = root; memcg; memcg = czone_next_memcg(root, memcg)) {
+		if (memcg->czone) {
+			ret = -EEXIST;
+			goto unlock;
+		}
+	}
+	WRITE_ONCE(cz->memcg, root);
+	/* What is going offline has had, or is about to have, its pointer cleared. */
+	for (memcg = root; memcg; memcg = czone_next_memcg(root, memcg))
+		if (!css_is_dying(&memcg->css))
+			WRITE_ONCE(memcg->czone, cz);
+unlock:
+	rcu_read_unlock();
+	spin_unlock(&czone_memcg_lock);
+	return ret;
+}
+
+static void czone_untie(struct czone *cz)
+{
+	struct mem_cgroup *memcg;
+
+	spin_lock(&czone_memcg_lock);
+	rcu_read_lock();
+	for (memcg = cz->memcg; memcg; memcg = czone_next_memcg(cz->memcg, memcg))
+		if (memcg->czone == cz)
+			WRITE_ONCE(memcg->czone, NULL);
+	WRITE_ONCE(cz->memcg, NULL);
+	rcu_read_unlock();
+	spin_unlock(&czone_memcg_lock);
+}
+
+/**
+ * czone_attach - user pages of a cgroup come from a zone from now on
+ * @id: the zone
+ * @cgrp: the cgroup, and all below it
+ *
+ * -EBUSY: the zone has another cgroup, or another operation is under way.
+ * -EEXIST: the cgroup has a zone.
+ * -EOPNOTSUPP: the memory controller is not enabled for this cgroup.
+ */
+int czone_attach(u32 id, struct cgroup *cgrp)
+{
+	struct cgroup_subsys_state *css;
+	struct czone *cz;
+	int ret;
+
+	cz = czone_get_locked(id, czone_default_deadline());
+	if (IS_ERR(cz))
+		return PTR_ERR(cz);
+
+	css = cgroup_get_e_css(cgrp, &memory_cgrp_subsys);
+	if (!css) {
+		ret = -EOPNOTSUPP;
+	} else if (css->cgroup != cgrp) {
+		pr_debug("czone: no memory controller in the cgroup for zone %u\n", id);
+		ret = -EOPNOTSUPP;
+	} else if (mem_cgroup_is_root(mem_cgroup_from_css(css))) {
+		ret = -EINVAL;
+	} else if (css_is_dying(css)) {
+		ret = -ENOENT;
+	} else {
+		ret = czone_tie(cz, mem_cgroup_from_css(css));
+		/* Going offline at the same time: its hook may have run before us. */
+		if (!ret && css_is_dying(css)) {
+			czone_untie(cz);
+			ret = -ENOENT;
+		}
+	}
+	if (css)
+		css_put(css);
+	czone_put_locked(cz);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(czone_attach);
+
+static bool czone_has_tasks(struct czone *cz)
+{
+	bool populated;
+
+	spin_lock(&czone_memcg_lock);
+	populated = cz->memcg && cgroup_is_populated(cz->memcg->css.cgroup);
+	spin_unlock(&czone_memcg_lock);
+	return populated;
+}
+
+/*
+ * From now on no request is served but those in their fast path right now.
+ * Returns false, and nothing has changed, if there are tasks and no @force.
+ */
+static bool czone_close(struct czone *cz, bool force)
+{
+	if (!force && czone_has_tasks(cz))
+		return false;
+	WRITE_ONCE(cz->closing, true);
+	/* Pairs with __czone_slowpath_begin(). */
+	smp_mb();
+	/* Who came meanwhile has no page here yet, and is not to be evicted. */
+	if (!force && czone_has_tasks(cz)) {
+		WRITE_ONCE(cz->closing, false);
+		return false;
+	}
+	czone_untie(cz);
+	wake_up_all(&cz->wait);
+	return true;
+}
+
+/*
+ * Removal
+ */
+
+/*
+ * Take all completely free blocks of the zone, from block @from on, off its
+ * lists. Returns how many, and sets their bits.
+ */
+static unsigned long czone_take_free_blocks(struct czone *cz, unsigned long *taken)
+{
+	struct zone *zone = &cz->zone;
+	unsigned long block, flags, nr = 0;
+	unsigned int budget = 0;
+
+	spin_lock_irqsave(&zone->lock, flags);
+	for_each_czone_block(cz, block) {
+		struct page *page = pfn_to_page(czone_block_pfn(block));
+
+		if (PageBuddy(page) && buddy_order(page) == CZONE_BLOCK_ORDER) {
+			czone_take_free_page(zone, page, CZONE_BLOCK_ORDER);
+			__set_bit(block, taken);
+			nr++;
+		}
+		if (++budget == CZONE_TAKE_BLOCKS) {
+			budget = 0;
+			spin_unlock_irqrestore(&zone->lock, flags);
+			cond_resched();
+			spin_lock_irqsave(&zone->lock, flags);
+		}
+	}
+	spin_unlock_irqrestore(&zone->lock, flags);
+	return nr;
+}
+
+/* All memory in the zone is free and at home, as far as it could be arranged. */
+static void czone_empty(struct czone *cz, struct czone_request *req, u64 *result)
+{
+	unsigned long deadline = czone_request_deadline(req);
+
+	wait_event_timeout(cz->wait, !atomic_read(&cz->users) && !READ_ONCE(cz->nr_isolated),
+			   max(0L, (long)(deadline - jiffies)));
+	czone_evacuate(cz, cz->zone.zone_start_pfn, zone_end_pfn(&cz->zone), deadline, result);
+}
+
+/* Sections that no zone is left in: the host gets their memmap. */
+static void czone_give_idle_sections(struct czone_request *req)
+{
+	unsigned long *retired;
+	bool found;
+
+	if (!czone_have_transport())
+		return;
+	retired = bitmap_zalloc(czone_pool.nr_blocks / CZONE_SECTION_BLOCKS, GFP_KERNEL);
+	if (!retired)
+		return;
+	mutex_lock(&czone_lock);
+	found = czone_retire_sections(retired);
+	mutex_unlock(&czone_lock);
+	if (found)
+		czone_give_sections(req, retired);
+	bitmap_free(retired);
+}
+
+/*
+ * Blocks that are no longer the zone's go to the host. They come after
+ * czone_empty(): nobody who sleeps is still looking at their struct pages.
+ */
+static void czone_remove_blocks(struct czone *cz, struct czone_request *req,
+				const unsigned long *taken)
+{
+	mutex_lock(&czone_lock);
+	czone_drop_blocks(cz, taken);
+	mutex_unlock(&czone_lock);
+
+	czone_give_blocks(req, cz, taken);
+	czone_give_idle_sections(req);
+}
+
+static int czone_destroy_locked(struct czone *cz, struct czone_request *req, bool force,
+				u64 *result)
+{
+	unsigned long *taken, nr, total;
+	int tries = CZONE_REMOVE_TRIES;
+	bool in_use;
+
+	taken = bitmap_zalloc(czone_pool.nr_blocks, GFP_KERNEL);
+	if (!taken)
+		return -ENOMEM;
+
+	if (!czone_close(cz, force)) {
+		bitmap_free(taken);
+		return -EBUSY;
+	}
+	total = zone_managed_pages(&cz->zone) >> CZONE_BLOCK_ORDER;
+	nr = 0;
+	/* An allocation that was in its fast path may have got a page since. */
+	do {
+		czone_empty(cz, req, result);
+		/* Who sleeps in the slow path would wake up in another's zone. */
+		in_use = atomic_read(&cz->users);
+		if (!in_use)
+			nr += czone_take_free_blocks(cz, taken);
+	} while ((nr < total || in_use) && --tries && !czone_request_expired(req));
+
+	if (nr == total && !in_use) {
+		cz->dead = true;
+		mutex_lock(&czone_lock);
+		list_del_rcu(&cz->list);
+		czone_count--;
+		mutex_unlock(&czone_lock);
+	}
+	czone_remove_blocks(cz, req, taken);
+	bitmap_free(taken);
+	if (cz->dead) {
+		czone_put(cz);		/* the list's */
+		return 0;
+	}
+	czone_count_stuck(cz, result);
+	/* And what the host would not give back in time. */
+	result[CZONE_RESULT_STUCK_OTHER] += PFN_PHYS(READ_ONCE(cz->nr_isolated));
+	WRITE_ONCE(cz->closing, false);
+	return -EBUSY;
+}
+
+/**
+ * czone_destroy - remove a zone
+ * @id: the zone
+ * @flags: CZONE_DESTROY_*
+ * @timeout_ms: until when, 0 is the default
+ * @result: what was done, indexed by enum czone_result
+ *
+ * -EBUSY: its cgroup has tasks, or another operation is under way; or pages
+ * could not be moved, or an allocation has not left the zone yet: then the zone
+ * is left with the blocks that these are in, and without a cgroup.
+ * -ETIMEDOUT: the zone is gone, but its memory will be had again only when the
+ * host answers.
+ */
+int czone_destroy(u32 id, u32 flags, unsigned int timeout_ms, u64 result[__CZONE_RESULT_MAX])
+{
+	struct czone_request *req;
+	struct czone *cz;
+	int ret, err;
+
+	memset(result, 0, sizeof(u64) * __CZONE_RESULT_MAX);
+	if (flags & ~CZONE_DESTROY_FORCE)
+		return -EINVAL;
+	req = czone_request_alloc(timeout_ms);
+	if (!req)
+		return -ENOMEM;
+	cz = czone_get_locked(id, czone_request_deadline(req));
+	ret = PTR_ERR_OR_ZERO(cz);
+	if (!ret)
+		ret = czone_destroy_locked(cz, req, flags & CZONE_DESTROY_FORCE, result);
+	/* A host that refuses memory has it still: that is no reason to fail. */
+	err = czone_request_finish(req, result);
+	if (!ret && err == -ETIMEDOUT)
+		ret = err;
+	if (!IS_ERR(cz))
+		czone_put_locked(cz);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(czone_destroy);
+
+/*
+ * Resize
+ */
+
+/* Choose the zone's last @nr blocks. */
+static void czone_last_blocks(struct czone *cz, unsigned long nr, unsigned long *blocks)
+{
+	unsigned long block = czone_end_block(cz);
+
+	while (nr && block-- > czone_first_block(cz)) {
+		if (czone_block_zone(block) == &cz->zone) {
+			__set_bit(block, blocks);
+			nr--;
+		}
+	}
+}
+
+static void czone_undo_isolation(const unsigned long *blocks, unsigned long limit)
+{
+	unsigned long start, end;
+
+	for_each_set_bitrange(start, end, blocks, limit)
+		undo_isolate_page_range(czone_block_pfn(start), czone_block_pfn(end),
+					MIGRATE_MOVABLE);
+}
+
+/* Nothing is allocated in these blocks from here on. */
+static int czone_isolate_blocks(const unsigned long *blocks)
+{
+	unsigned long start, end;
+	int ret;
+
+	for_each_set_bitrange(start, end, blocks, czone_pool.nr_blocks) {
+		ret = start_isolate_page_range(czone_block_pfn(start), czone_block_pfn(end),
+					       MIGRATE_MOVABLE, MEMORY_OFFLINE, GFP_KERNEL);
+		if (ret) {
+			czone_undo_isolation(blocks, start);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static bool czone_block_is_free(unsigned long block)
+{
+	unsigned long pfn = czone_block_pfn(block), end = czone_block_pfn(block + 1);
+
+	while (pfn < end && PageBuddy(pfn_to_page(pfn)))
+		pfn += 1UL << buddy_order(pfn_to_page(pfn));
+	return pfn >= end;
+}
+
+/*
+ * All of them or none: these are isolated, and off the lists afterwards. In one
+ * hold of the lock, for hwpoison takes pages of isolated blocks as well. What is
+ * free has merged, so these are a few steps per block.
+ */
+static bool czone_take_isolated(struct czone *cz, const unsigned long *blocks)
+{
+	unsigned long block, pfn, flags;
+	struct zone *zone = &cz->zone;
+	bool taken = false;
+
+	spin_lock_irqsave(&zone->lock, flags);
+	for_each_set_bit(block, blocks, czone_pool.nr_blocks)
+		if (!czone_block_is_free(block))
+			goto unlock;
+
+	for_each_set_bit(block, blocks, czone_pool.nr_blocks) {
+		for (pfn = czone_block_pfn(block); pfn < czone_block_pfn(block + 1);) {
+			struct page *page = pfn_to_page(pfn);
+			unsigned int order = buddy_order(page);
+
+			czone_take_free_page(zone, page, order);
+			pfn += 1UL << order;
+		}
+		for (pfn = czone_block_pfn(block); pfn < czone_block_pfn(block + 1);
+		     pfn += pageblock_nr_pages) {
+			set_pageblock_migratetype(pfn_to_page(pfn), MIGRATE_MOVABLE);
+			zone->nr_isolate_pageblock--;
+		}
+	}
+	taken = true;
+unlock:
+	spin_unlock_irqrestore(&zone->lock, flags);
+	return taken;
+}
+
+/* How many pages in use do not fit into all but @nr blocks, with some to spare. */
+static unsigned long czone_excess(struct czone *cz, unsigned long nr)
+{
+	struct zone *zone = &cz->zone;
+	unsigned long rest, used, flags;
+
+	spin_lock_irqsave(&zone->lock, flags);
+	rest = zone_managed_pages(zone) - (nr << CZONE_BLOCK_ORDER);
+	used = zone_managed_pages(zone) - zone_page_state(zone, NR_FREE_PAGES) - cz->nr_isolated;
+	spin_unlock_irqrestore(&zone->lock, flags);
+	rest -= rest / CZONE_SHRINK_MARGIN;
+	return used - min(used, rest);
+}
+
+/* All but @nr blocks must have room for what is in use; clean cache may go. */
+static int czone_make_room(struct czone *cz, unsigned long nr, struct czone_request *req,
+			   u64 *result)
+{
+	struct mem_cgroup *memcg = czone_get_memcg(cz);
+	unsigned long excess, freed = 1;
+
+	drain_all_pages(&cz->zone);
+	while ((excess = czone_excess(cz, nr)) && memcg && freed && !czone_request_expired(req)) {
+		freed = try_to_free_mem_cgroup_pages(memcg, excess, GFP_KERNEL, 0, NULL);
+		result[CZONE_RESULT_DROPPED] += PFN_PHYS(freed);
+		drain_all_pages(&cz->zone);
+	}
+	if (memcg)
+		css_put(&memcg->css);
+	return excess ? -EBUSY : 0;
+}
+
+static int czone_shrink(struct czone *cz, unsigned long nr, struct czone_request *req,
+			u64 *result)
+{
+	unsigned long *blocks, start, end;
+	int tries = CZONE_REMOVE_TRIES;
+	int ret;
+
+	blocks = bitmap_zalloc(czone_pool.nr_blocks, GFP_KERNEL);
+	if (!blocks)
+		return -ENOMEM;
+	czone_last_blocks(cz, nr, blocks);
+	/* The zone's own rest is where the pages go; it must not overflow. */
+	ret = czone_make_room(cz, nr, req, result);
+	if (ret)
+		goto out;
+	/* It may be full for a while all the same: nobody is killed for that. */
+	WRITE_ONCE(cz->shrinker, current);
+	ret = czone_isolate_blocks(blocks);
+	if (ret)
+		goto end;
+
+	ret = -EBUSY;
+	for (;;) {
+		if (czone_take_isolated(cz, blocks)) {
+			ret = 0;
+			break;
+		}
+		if (!tries-- || czone_request_expired(req))
+			break;
+		for_each_set_bitrange(start, end, blocks, czone_pool.nr_blocks)
+			czone_evacuate(cz, czone_block_pfn(start), czone_block_pfn(end),
+				       czone_request_deadline(req), result);
+	}
+
+	if (ret)
+		czone_undo_isolation(blocks, czone_pool.nr_blocks);
+	else
+		czone_remove_blocks(cz, req, blocks);
+end:
+	WRITE_ONCE(cz->shrinker, NULL);
+out:
+	bitmap_free(blocks);
+	return ret;
+}
+
+/**
+ * czone_resize - make a zone larger or smaller
+ * @id: the zone
+ * @size: the new size
+ *
+ * A zone loses its last blocks; pages there move to the rest of the zone. If
+ * there is no room for them, or they cannot be moved: -EBUSY, and nothing has
+ * changed.
+ */
+int czone_resize(u32 id, u64 size)
+{
+	u64 result[__CZONE_RESULT_MAX] = {};
+	struct czone_request *req;
+	unsigned long nr, have;
+	struct czone *cz;
+	int ret, err;
+
+	ret = czone_blocks(size, &nr);
+	if (ret)
+		return ret;
+	cz = czone_get_locked(id, czone_default_deadline());
+	if (IS_ERR(cz))
+		return PTR_ERR(cz);
+
+	have = zone_managed_pages(&cz->zone) >> CZONE_BLOCK_ORDER;
+	if (nr >= have) {
+		mutex_lock(&czone_lock);
+		ret = nr > have ? czone_add_blocks(cz, nr - have) : 0;
+		mutex_unlock(&czone_lock);
+		goto put;
+	}
+	ret = -ENOMEM;
+	req = czone_request_alloc(0);
+	if (req) {
+		ret = czone_shrink(cz, have - nr, req, result);
+		err = czone_request_finish(req, result);
+		if (!ret && err == -ETIMEDOUT)
+			ret = err;
+	}
+put:
+	czone_put_locked(cz);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(czone_resize);
+
+/*
+ * Statistics
+ */
+
+/* A consistent account of a zone, in pages: used + backed + unbacked = size. */
+struct czone_account {
+	unsigned long size;
+	unsigned long used;
+	unsigned long backed;		/* and free */
+	unsigned long unbacked;
+};
+
+static void czone_account(struct czone *cz, struct czone_account *a)
+{
+	struct zone *zone = &cz->zone;
+	unsigned long flags, free, backed;
+
+	spin_lock_irqsave(&zone->lock, flags);
+	a->size = zone_managed_pages(zone);
+	free = zone_page_state(zone, NR_FREE_PAGES) + cz->nr_isolated + czone_nr_pcp(zone);
+	backed = atomic_long_read(&cz->nr_backed);
+	spin_unlock_irqrestore(&zone->lock, flags);
+
+	/* Per-cpu lists and allocations do not stand still meanwhile. */
+	a->used = a->size - min(a->size, free);
+	a->backed = backed - min(backed, a->used);
+	a->backed = min(a->backed, a->size - a->used);
+	a->unbacked = a->size - a->used - a->backed;
+}
+
+static void czone_pool_stats(u64 *stat)
+{
+	unsigned long block, nr, free = 0, managed = 0, backed = 0;
+	unsigned long nr_blocks = czone_pool.nr_blocks - czone_pool.nr_meta;
+	unsigned long boot_free = global_zone_page_state(NR_FREE_PAGES);
+	struct zone *zone;
+	struct czone *cz;
+
+	lockdep_assert_held(&czone_lock);
+	list_for_each_entry(cz, &czones, list) {
+		managed += zone_managed_pages(&cz->zone);
+		free += zone_page_state(&cz->zone, NR_FREE_PAGES);
+	}
+	for_each_populated_zone(zone)
+		boot_free += czone_nr_pcp(zone);
+	for (block = czone_pool.nr_meta; block < czone_pool.nr_blocks; block++)
+		if (!zone_managed_pages(czone_block_zone(block)))
+			backed += czone_weigh_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES);
+	for (nr = 0; nr < czone_pool.nr_blocks / CZONE_SECTION_BLOCKS; nr++)
+		if (czone_pool.section[nr].memmap_backed)
+			stat[CZONE_STAT_METADATA] += CZONE_MEMMAP_SIZE;
+
+	stat[CZONE_STAT_SIZE] = (u64)nr_blocks << CZONE_BLOCK_SHIFT;
+	stat[CZONE_STAT_USED] = PFN_PHYS(managed);
+	stat[CZONE_STAT_FREE_BACKED] = PFN_PHYS(backed);
+	stat[CZONE_STAT_FREE_UNBACKED] = stat[CZONE_STAT_SIZE] - stat[CZONE_STAT_USED] -
+					 stat[CZONE_STAT_FREE_BACKED];
+	stat[CZONE_STAT_EXTENTS] = !!czone_pool.nr_blocks;
+	stat[CZONE_STAT_BOOT_SIZE] = PFN_PHYS(totalram_pages() - managed);
+	stat[CZONE_STAT_BOOT_FREE] = PFN_PHYS(boot_free - min(boot_free, free));
+	stat[CZONE_STAT_ZONES] = czone_count;
+	stat[CZONE_STAT_RETURNED] = czone_returned_vm();
+}
+
+/* Under czone_lock. */
+static int czone_list_extents(struct czone *cz, unsigned int first, struct czone_extent *extent,
+			      unsigned int max)
+{
+	unsigned long block, last = ULONG_MAX;
+	unsigned int n = 0;
+
+	for_each_czone_block(cz, block) {
+		if (!n || block != last + 1) {
+			n++;
+			if (n > first && n - first <= max) {
+				extent[n - first - 1].start = PFN_PHYS(czone_block_pfn(block));
+				extent[n - first - 1].size = 0;
+			}
+		}
+		if (n > first && n - first <= max)
+			extent[n - first - 1].size += CZONE_BLOCK_SIZE;
+		last = block;
+	}
+	return n;
+}
+
+/**
+ * czone_stats - what a zone, or the VM, has
+ * @id: the zone, or CZONE_ID_VM
+ * @stat: indexed by enum czone_stat
+ */
+int czone_stats(u32 id, u64 stat[__CZONE_STAT_MAX])
+{
+	struct czone_account account;
+	struct mem_cgroup *memcg;
+	struct czone *cz;
+
+	memset(stat, 0, sizeof(u64) * __CZONE_STAT_MAX);
+	if (id == CZONE_ID_VM) {
+		mutex_lock(&czone_lock);
+		czone_pool_stats(stat);
+		mutex_unlock(&czone_lock);
+		return 0;
+	}
+
+	cz = czone_get(id);
+	if (!cz)
+		return -ENOENT;
+	czone_account(cz, &account);
+	stat[CZONE_STAT_SIZE] = PFN_PHYS(account.size);
+	stat[CZONE_STAT_USED] = PFN_PHYS(account.used);
+	stat[CZONE_STAT_FREE_BACKED] = PFN_PHYS(account.backed);
+	stat[CZONE_STAT_FREE_UNBACKED] = PFN_PHYS(account.unbacked);
+	stat[CZONE_STAT_RETURNED] = atomic64_read(&cz->returned);
+	stat[CZONE_STAT_SPILLED] = PFN_PHYS(atomic_long_read(&cz->nr_spilled));
+	stat[CZONE_STAT_FLAGS] = cz->flags;
+	mutex_lock(&czone_lock);
+	stat[CZONE_STAT_EXTENTS] = czone_list_extents(cz, 0, NULL, 0);
+	mutex_unlock(&czone_lock);
+
+	memcg = czone_get_memcg(cz);
+	if (memcg) {
+		mem_cgroup_flush_stats(memcg);
+		stat[CZONE_STAT_FILE] = PFN_PHYS(memcg_page_state(memcg, NR_FILE_PAGES));
+		stat[CZONE_STAT_CGROUP] = cgroup_id(memcg->css.cgroup);
+		css_put(&memcg->css);
+	}
+	czone_put(cz);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(czone_stats);
+
+/**
+ * czone_extents - where a zone is
+ * @id: the zone
+ * @first: index of the first extent that is wanted
+ * @extent: gets them
+ * @max: how many at most
+ *
+ * Returns how many were copied.
+ */
+int czone_extents(u32 id, unsigned int first, struct czone_extent *extent, unsigned int max)
+{
+	struct czone *cz;
+	int ret = -ENOENT;
+
+	mutex_lock(&czone_lock);
+	cz = czone_find(id);
+	if (cz) {
+		ret = czone_list_extents(cz, first, extent, max);
+		ret = clamp(ret - (int)first, 0, (int)max);
+	}
+	mutex_unlock(&czone_lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(czone_extents);
+
+/*
+ * Reclaim
+ */
+
+/* Free clean file pages of the zone's cgroup until @want backed pages are free. */
+static void czone_drop_cache(struct czone *cz, struct czone_request *req, unsigned long want,
+			     u64 *result)
+{
+	struct mem_cgroup *memcg = czone_get_memcg(cz);
+	struct czone_account account;
+	unsigned long freed;
+
+	if (!memcg)
+		return;
+	for (;;) {
+		czone_account(cz, &account);
+		if (account.backed >= want || czone_request_expired(req))
+			break;
+		freed = min(want - account.backed, CZONE_BLOCK_PAGES);
+		freed = try_to_free_mem_cgroup_pages(memcg, freed, GFP_KERNEL, 0, NULL);
+		if (!freed)
+			break;
+		result[CZONE_RESULT_DROPPED] += PFN_PHYS(freed);
+		cond_resched();
+	}
+	css_put(&memcg->css);
+}
+
+static int czone_reclaim_zone(struct czone *cz, struct czone_request *req, u32 flags,
+			      unsigned long *left, u64 *result)
+{
+	if (flags & CZONE_RECLAIM_CACHE)
+		czone_drop_cache(cz, req, *left, result);
+	drain_all_pages(&cz->zone);
+	return czone_give_pages(req, cz, left);
+}
+
+static int czone_reclaim_vm(struct czone_request *req, u64 bytes, u32 flags,
+			    unsigned long *left, u64 *result)
+{
+	struct czone *cz;
+	u32 id = 0;
+	int ret;
+
+	while (*left && (id = czone_next(id))) {
+		/* One where another operation is under way must not hold up the rest. */
+		cz = czone_get_locked(id, jiffies);
+		if (IS_ERR(cz))
+			continue;
+		ret = czone_reclaim_zone(cz, req, flags, left, result);
+		czone_put_locked(cz);
+		if (ret)
+			return ret;
+	}
+	if (!*left)
+		return 0;
+	if (czone_pool.nr_blocks) {
+		czone_give_pool(req);
+		czone_give_idle_sections(req);
+	}
+	return czone_give_boot(req, bytes);
+}
+
+/**
+ * czone_reclaim - give free memory back to the host
+ * @id: the zone, or CZONE_ID_VM for all zones, the pool, and boot memory
+ * @bytes: how much, 0 is all
+ * @flags: CZONE_RECLAIM_*
+ * @timeout_ms: until when, 0 is the default
+ * @result: what was done, indexed by enum czone_result
+ *
+ * Less than @bytes is no error. -ETIMEDOUT: what is still with the host comes
+ * back when it answers. -EBUSY: another operation on the zone is under way.
+ */
+int czone_reclaim(u32 id, u64 bytes, u32 flags, unsigned int timeout_ms,
+		  u64 result[__CZONE_RESULT_MAX])
+{
+	unsigned long left = bytes ? PHYS_PFN(bytes) + !!offset_in_page(bytes) : ULONG_MAX;
+	struct czone_request *req;
+	struct czone *cz;
+	int ret, err;
+
+	memset(result, 0, sizeof(u64) * __CZONE_RESULT_MAX);
+	if (flags & ~CZONE_RECLAIM_CACHE)
+		return -EINVAL;
+	if (!czone_have_transport())
+		return -ENODEV;
+	req = czone_request_alloc(timeout_ms);
+	if (!req)
+		return -ENOMEM;
+
+	if (id == CZONE_ID_VM) {
+		ret = czone_reclaim_vm(req, bytes, flags, &left, result);
+	} else {
+		cz = czone_get_locked(id, czone_request_deadline(req));
+		ret = PTR_ERR_OR_ZERO(cz);
+		if (!ret) {
+			ret = czone_reclaim_zone(cz, req, flags, &left, result);
+			/* Batches on their way have references of their own. */
+			czone_put_locked(cz);
+		}
+	}
+	err = czone_request_finish(req, result);
+	return ret ?: err;
+}
+EXPORT_SYMBOL_GPL(czone_reclaim);

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * czone: what the parts under mm/ share.
+ *
+ * Locks, outermost first:
+ *	czone->mutex	one lengthy operation at a time per zone
+ *	czone_lock	the pool: who owns which block, sections, ids
+ *	czone_pool.lock	the pool's bitmap, also from completions
+ *	zone->lock	as everywhere
+ * czone_memcg_lock guards the ties between zones and memory cgroups and nests
+ * inside all of them.
+ */
+#ifndef _MM_CZONE_INTERNAL_H
+#define _MM_CZONE_INTERNAL_H
+
+#include <linux/czone_hooks.h>
+#include <linux/memcontrol.h>
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/sched/mm.h>
+
+#include "internal.h"
+
+struct oom_control;
+
+#ifdef CONFIG_CZONE
+
+#include <linux/czone.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/rculist.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+
+#define CZONE_BLOCK_ORDER	(CZONE_BLOCK_SHIFT - PAGE_SHIFT)
+#define CZONE_BLOCK_PAGES	(1UL << CZONE_BLOCK_ORDER)
+#define CZONE_SECTION_BLOCKS	(PAGES_PER_SECTION >> CZONE_BLOCK_ORDER)
+#define CZONE_MEMMAP_SIZE	(PAGES_PER_SECTION * sizeof(struct page))
+
+#define CZONE_ID_MAX		65535
+#define CZONE_TIMEOUT_MS	10000	/* when the caller named none */
+#define CZONE_TIMEOUT_MAX_MS	600000	/* whatever the caller named */
+
+static_assert(CZONE_BLOCK_ORDER == MAX_PAGE_ORDER);
+
+/**
+ * struct czone - a zone, from the moment that it is made until nothing refers to it
+ * @zone:	what the page allocator sees
+ * @zonelist:	this zone alone
+ * @users:	allocations in the slow path
+ * @closing:	no new allocations, and those in the slow path turn away
+ * @nr_isolated: free pages that are with the host; under zone->lock
+ *
+ * The memory of a struct czone is never freed: lock-free readers of page_zone()
+ * and preempted allocations may look at it at any time. It is used again only
+ * when all of these are gone, see czone_release().
+ */
+struct czone {
+	struct zone zone;
+	struct zoneref zonelist[2];
+
+	struct kref ref;
+	struct list_head list;		/* czones, RCU; or spare structs */
+	struct rcu_head rcu;
+	struct mutex mutex;		/* one lengthy operation at a time */
+	wait_queue_head_t wait;		/* isolated pages came back, or mutex is free */
+	bool dead;			/* under mutex */
+
+	u32 id;
+	u32 flags;			/* CZONE_CREATE_* */
+	char name[16];
+
+	struct mem_cgroup *memcg;	/* under czone_memcg_lock, or RCU */
+	atomic_t users;
+	bool closing;
+	bool host_slow;			/* one has waited in vain since the last answer */
+	struct task_struct *shrinker;	/* takes blocks away from the zone right now */
+
+	unsigned long nr_isolated;
+	atomic_long_t nr_backed;	/* pages that the host has memory behind */
+	atomic_long_t nr_spilled;
+	atomic64_t returned;		/* bytes */
+};
+
+/* How far a section of the region has come. */
+enum czone_section_state {
+	CZONE_SECTION_RAW,		/* its struct pages are undefined */
+	CZONE_SECTION_ONLINE,
+	CZONE_SECTION_RELEASING,	/* raw, and its memmap is with the host */
+};
+
+struct czone_section {
+	unsigned long *backed;		/* a bit per page, kept for ever */
+	u32 nr_blocks;			/* that zones own */
+	u32 held;			/* blocks that wait for the memmap's release */
+	u8 state;			/* enum czone_section_state */
+	bool memmap_backed;
+};
+
+/**
+ * struct czone_pool - the region, cut into blocks
+ * @used:	a bit per block that is not to be had: owned by a zone, with the
+ *		host, or part of the memmap
+ * @nr_meta:	blocks at the head that hold the memmap
+ */
+struct czone_pool {
+	spinlock_t lock;		/* of @used, @nr_free, and sections' state and held */
+	unsigned long *used;
+	unsigned long nr_blocks;
+	unsigned long nr_meta;
+	unsigned long nr_free;
+	unsigned long start_pfn;
+	int nid;
+	struct czone_section *section;
+};
+
+extern struct czone_pool czone_pool;
+extern struct mutex czone_lock;
+extern struct list_head czones;
+
+/* For the few places that mean all zones. Inside rcu_read_lock(): no sleep. */
+#define for_each_czone(z)						\
+	for (struct czone *__cz = list_entry_rcu(czones.next, struct czone, list); \
+	     &__cz->list != &czones && ((z) = &__cz->zone, true);	\
+	     __cz = list_entry_rcu(__cz->list.next, struct czone, list))
+
+static inline struct czone *zone_to_czone(struct zone *zone)
+{
+	return container_of(zone, struct czone, zone);
+}
+
+static inline unsigned long czone_block_pfn(unsigned long block)
+{
+	return czone_pool.start_pfn + (block << CZONE_BLOCK_ORDER);
+}
+
+static inline unsigned long czone_pfn_block(unsigned long pfn)
+{
+	return (pfn - czone_pool.start_pfn) >> CZONE_BLOCK_ORDER;
+}
+
+static inline struct zone *czone_block_zone(unsigned long block)
+{
+	return READ_ONCE(czone_map[block]);
+}
+
+/* The zone's blocks lie within these bounds, others' may as well. */
+static inline unsigned long czone_first_block(struct czone *cz)
+{
+	return czone_pfn_block(cz->zone.zone_start_pfn);
+}
+
+static inline unsigned long czone_end_block(struct czone *cz)
+{
+	return czone_pfn_block(zone_end_pfn(&cz->zone));
+}
+
+static inline unsigned long czone_next_block(struct czone *cz, unsigned long block)
+{
+	unsigned long end = czone_end_block(cz);
+
+	while (block < end && czone_block_zone(block) != &cz->zone)
+		block++;
+	return block;
+}
+
+#define for_each_czone_block(cz, b)					\
+	for ((b) = czone_next_block(cz, czone_first_block(cz));		\
+	     (b) < czone_end_block(cz);					\
+	     (b) = czone_next_block(cz, (b) + 1))
+
+/* czone.c */
+struct czone *czone_get(u32 id);
+void czone_put(struct czone *cz);
+struct zone *czone_next_zone(struct zone *prev);
+struct mem_cgroup *czone_get_memcg(struct czone *cz);
+
+/* czone_region.c: blocks and their memmap */
+unsigned long czone_find_run(const unsigned long *used, unsigned long size,
+			     unsigned long want, unsigned long *len);
+int czone_add_blocks(struct czone *cz, unsigned long nr);
+void czone_drop_blocks(struct czone *cz, const unsigned long *blocks);
+unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len);
+void czone_free_blocks(unsigned long block, unsigned long nr);
+bool czone_retire_sections(unsigned long *retired);
+void czone_section_released(unsigned long nr, bool released);
+phys_addr_t czone_section_memmap(unsigned long nr);
+unsigned long czone_memmap_section(phys_addr_t addr);
+
+/* czone_page.c: the page allocator's side */
+int czone_zone_init(struct czone *cz, int nid);
+void czone_zone_reset(struct czone *cz);
+void czone_zone_resized(struct czone *cz);
+unsigned long czone_nr_pcp(struct zone *zone);
+unsigned long czone_set_backed(unsigned long pfn, unsigned long nr);
+unsigned long czone_clear_backed(unsigned long pfn, unsigned long nr);
+unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr);
+unsigned long czone_bitmap_set(unsigned long *map, unsigned long start, unsigned long nr);
+unsigned long czone_bitmap_clear(unsigned long *map, unsigned long start, unsigned long nr);
+unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
+				  unsigned long nr);
+void czone_putback(struct zone *zone, unsigned long pfn, unsigned long nr);
+bool czone_wants_gfp(gfp_t gfp);
+
+/* czone_report.c: what goes to the host, and comes back */
+struct czone_request;
+
+extern unsigned int czone_backing_order;
+bool czone_have_transport(void);
+struct czone_request *czone_request_alloc(unsigned int timeout_ms);
+unsigned long czone_request_deadline(const struct czone_request *req);
+bool czone_request_expired(const struct czone_request *req);
+int czone_request_finish(struct czone_request *req, u64 *result);
+int czone_give_pages(struct czone_request *req, struct czone *cz, unsigned long *left);
+void czone_give_blocks(struct czone_request *req, struct czone *cz,
+		       const unsigned long *blocks);
+void czone_give_sections(struct czone_request *req, const unsigned long *sections);
+void czone_give_pool(struct czone_request *req);
+int czone_give_boot(struct czone_request *req, u64 bytes);
+u64 czone_returned_vm(void);
+
+/* czone_evacuate.c */
+int czone_evacuate(struct czone *cz, unsigned long start_pfn, unsigned long end_pfn,
+		   unsigned long deadline, u64 *result);
+void czone_count_stuck(struct czone *cz, u64 *result);
+
+/* Hooks of the page allocator */
+void czone_take_free_page(struct zone *zone, struct page *page, unsigned int order);
+void __czone_page_allocated(struct page *page, unsigned int order);
+void __czone_route(struct alloc_context *ac);
+bool __czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac);
+void __czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
+			    struct alloc_context *ac);
+bool __czone_slowpath_end(struct alloc_context *ac, struct page *page);
+void __czone_count_spilled(struct alloc_context *ac, struct page *page,
+			   unsigned int order);
+unsigned long czone_try_to_free_pages(struct czone *cz, unsigned int order, gfp_t gfp);
+bool czone_out_of_memory(struct czone *cz, struct oom_control *oc);
+bool czone_has_pcps(int cpu);
+void czone_show_mem(void);
+
+static inline bool czone_closing(struct czone *cz)
+{
+	return READ_ONCE(cz->closing);
+}
+
+/* @page is about to be written for the first time, perhaps. */
+static inline void czone_page_allocated(struct page *page, unsigned int order)
+{
+	if (page_is_czone(page))
+		__czone_page_allocated(page, order);
+}
+
+static inline bool czone_strict(const struct alloc_context *ac)
+{
+	return czone_active() && ac->czone;
+}
+
+static inline void czone_route(struct alloc_context *ac)
+{
+	if (czone_active() && ac->highest_zoneidx == ZONE_MOVABLE)
+		__czone_route(ac);
+}
+
+static inline bool czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
+{
+	return czone_strict(ac) && __czone_spill(gfp, nid, nodemask, ac);
+}
+
+static inline void czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
+					struct alloc_context *ac)
+{
+	if (czone_strict(ac))
+		__czone_slowpath_begin(gfp, nid, nodemask, ac);
+}
+
+static inline bool czone_slowpath_end(struct alloc_context *ac, struct page *page)
+{
+	return czone_strict(ac) && __czone_slowpath_end(ac, page);
+}
+
+static inline void czone_count_spilled(struct alloc_context *ac, struct page *page,
+				       unsigned int order)
+{
+	if (czone_active() && ac->spill_from)
+		__czone_count_spilled(ac, page, order);
+}
+
+/* Is the zone going away that this strict request waits for? */
+static inline bool czone_gone(const struct alloc_context *ac)
+{
+	return czone_strict(ac) && czone_closing(ac->czone);
+}
+
+static inline unsigned long czone_reclaim_for(const struct alloc_context *ac, unsigned int order,
+					      gfp_t gfp)
+{
+	return czone_try_to_free_pages(ac->czone, order, gfp);
+}
+
+static inline bool czone_oom_for(const struct alloc_context *ac, struct oom_control *oc)
+{
+	return czone_out_of_memory(ac->czone, oc);
+}
+
+/* Allocate on behalf of whoever owns @src, which is isolated or locked. */
+static inline struct mem_cgroup *czone_enter_folio(struct folio *src)
+{
+	return czone_active() ? set_active_memcg(folio_memcg(src)) :
+				current->active_memcg;
+}
+
+static inline void czone_leave_folio(struct mem_cgroup *old)
+{
+	if (czone_active())
+		set_active_memcg(old);
+}
+
+#else /* CONFIG_CZONE */
+
+#define for_each_czone(z)		for (; 0; (void)(z))
+
+static inline struct zone *czone_next_zone(struct zone *prev)
+{
+	return NULL;
+}
+
+static inline bool czone_strict(const struct alloc_context *ac)
+{
+	return false;
+}
+
+static inline void czone_route(struct alloc_context *ac)
+{
+}
+
+static inline bool czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
+{
+	return false;
+}
+
+static inline void czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
+					struct alloc_context *ac)
+{
+}
+
+static inline bool czone_slowpath_end(struct alloc_context *ac, struct page *page)
+{
+	return false;
+}
+
+static inline void czone_count_spilled(struct alloc_context *ac, struct page *page,
+				       unsigned int order)
+{
+}
+
+static inline bool czone_gone(const struct alloc_context *ac)
+{
+	return false;
+}
+
+static inline unsigned long czone_reclaim_for(const struct alloc_context *ac, unsigned int order,
+					      gfp_t gfp)
+{
+	return 0;
+}
+
+static inline bool czone_oom_for(const struct alloc_context *ac, struct oom_control *oc)
+{
+	return false;
+}
+
+static inline void czone_page_allocated(struct page *page, unsigned int order)
+{
+}
+
+static inline bool czone_has_pcps(int cpu)
+{
+	return false;
+}
+
+static inline void czone_show_mem(void)
+{
+}
+
+static inline struct mem_cgroup *czone_enter_folio(struct folio *src)
+{
+	return NULL;
+}
+
+static inline void czone_leave_folio(struct mem_cgroup *old)
+{
+}
+
+#endif /* CONFIG_CZONE */
+
+#endif /* _MM_CZONE_INTERNAL_H */

@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * czone: the page allocator's side. Which zone serves an allocation, what
+ * happens when that zone is full, and which pages the host has memory behind.
+ */
+#include <linux/bitmap.h>
+#include <linux/cpuset.h>
+#include <linux/memcontrol.h>
+#include <linux/memory_hotplug.h>
+#include <linux/oom.h>
+#include <linux/page-isolation.h>
+#include <linux/percpu.h>
+#include <linux/printk.h>
+#include <linux/sched/signal.h>
+#include <linux/seqlock.h>
+#include <linux/swap.h>
+
+#include "internal.h"
+#include "czone_internal.h"
+
+/* Per-cpu lists hide free pages from everybody else: keep them short. */
+#define CZONE_PCP_HIGH		256
+#define CZONE_PCP_BATCH		63
+
+/*
+ * How long an allocation waits for pages that are with the host; a page that
+ * somebody else frees is noticed after each step.
+ */
+#define CZONE_ISOLATED_STEP	(HZ / 10)
+#define CZONE_ISOLATED_STEPS	20
+
+/*
+ * Routing
+ *
+ * A request whose pages may live in ZONE_MOVABLE is for user memory: it comes
+ * from the zone of the memory cgroup that will be charged for it. A test for
+ * __GFP_MOVABLE alone would let in metadata of file systems.
+ *
+ * The zone's struct is not pinned between here and the first look at its free
+ * lists. Nothing sleeps in between, and czone_release() waits for everybody who
+ * was preempted there. The slow path sleeps, and counts itself in cz->users.
+ */
+bool czone_wants_gfp(gfp_t gfp)
+{
+	return gfp_zone(gfp) == ZONE_MOVABLE;
+}
+
+static struct czone *czone_of_request(void)
+{
+	struct mem_cgroup *memcg;
+	struct czone *cz = NULL;
+
+	if (!in_task())
+		return NULL;
+
+	rcu_read_lock();
+	memcg = current->active_memcg;
+	if (!memcg && current->mm && !(current->flags & PF_KTHREAD))
+		memcg = mem_cgroup_from_task(current);
+	if (memcg)
+		cz = READ_ONCE(memcg->czone);
+	rcu_read_unlock();
+
+	return cz && !czone_closing(cz) ? cz : NULL;
+}
+
+void __czone_route(struct alloc_context *ac)
+{
+	struct czone *cz = czone_of_request();
+
+	if (!cz)
+		return;
+	ac->czone = cz;
+	ac->zonelist = (struct zonelist *)cz->zonelist;
+	ac->nodemask = NULL;
+	/* Dirty limits of the node must not keep a zone's pages unused. */
+	ac->spread_dirty_pages = false;
+}
+
+static void czone_unroute(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
+{
+	ac->czone = NULL;
+	ac->zonelist = node_zonelist(nid, gfp);
+	ac->nodemask = nodemask;
+	ac->preferred_zoneref = first_zones_zonelist(ac->zonelist, ac->highest_zoneidx,
+						     ac->nodemask);
+}
+
+/* A zone without memory left: may the request go elsewhere? */
+bool __czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
+{
+	struct czone *cz = ac->czone;
+
+	/* A request that must not fail cannot be left to a full zone. */
+	if (!(cz->flags & CZONE_CREATE_SPILL) && !(gfp & __GFP_NOFAIL))
+		return false;
+
+	if (!nodemask && cpusets_enabled())
+		nodemask = &cpuset_current_mems_allowed;
+	czone_unroute(gfp, nid, nodemask, ac);
+	ac->spill_from = cz;
+	return true;
+}
+
+void __czone_count_spilled(struct alloc_context *ac, struct page *page, unsigned int order)
+{
+	if (page)
+		atomic_long_add(1L << order, &ac->spill_from->nr_spilled);
+}
+
+/*
+ * The slow path of a strict zone
+ */
+void __czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
+			    struct alloc_context *ac)
+{
+	struct czone *cz;
+
+	/* The zone may have gone, or the task moved, while nothing held it. */
+	czone_unroute(gfp, nid, nodemask, ac);
+	__czone_route(ac);
+	cz = ac->czone;
+	if (!cz)
+		return;
+
+	atomic_inc(&cz->users);
+	/* Pairs with czone_close(): either we see closing, or it sees us. */
+	smp_mb__after_atomic();
+	if (czone_closing(cz)) {
+		if (atomic_dec_and_test(&cz->users))
+			wake_up_all(&cz->wait);
+		czone_unroute(gfp, nid, nodemask, ac);
+		return;
+	}
+	ac->preferred_zoneref = first_zones_zonelist(ac->zonelist, ac->highest_zoneidx, NULL);
+}
+
+/* Returns true if the request must be routed and tried again. */
+bool __czone_slowpath_end(struct alloc_context *ac, struct page *page)
+{
+	struct czone *cz = ac->czone;
+	bool again = !page && czone_of_request() != cz;
+
+	if (atomic_dec_and_test(&cz->users) && czone_closing(cz))
+		wake_up_all(&cz->wait);
+	return again;
+}
+
+/*
+ * Free pages on their way to the host come back by themselves. Returns whether
+ * it was of use to wait. A host that let one wait in vain is not waited for
+ * again until it has answered: the zone's cgroup has to help itself then.
+ */
+static bool czone_wait_isolated(struct czone *cz, unsigned int order)
+{
+	int step;
+
+	if (!READ_ONCE(cz->nr_isolated) || READ_ONCE(cz->host_slow))
+		return false;
+	for (step = 0; step < CZONE_ISOLATED_STEPS; step++) {
+		if (fatal_signal_pending(current))
+			return false;
+		/* That there are free pages does not mean that they are in one piece. */
+		if (wait_event_timeout(cz->wait,
+				       !READ_ONCE(cz->nr_isolated) || czone_closing(cz) ||
+				       (!order && zone_page_state(&cz->zone, NR_FREE_PAGES)),
+				       CZONE_ISOLATED_STEP))
+			return true;
+	}
+	WRITE_ONCE(cz->host_slow, true);
+	return false;
+}
+
+/*
+ * Make room in a strict zone: only its own cgroup's pages count. Clean file
+ * pages go before anything is killed, as for a cgroup at its limit.
+ */
+unsigned long czone_try_to_free_pages(struct czone *cz, unsigned int order, gfp_t gfp)
+{
+	struct mem_cgroup *memcg;
+	unsigned long progress;
+
+	if (czone_wait_isolated(cz, order))
+		return 1;
+
+	drain_all_pages(&cz->zone);
+	if (!order && zone_page_state(&cz->zone, NR_FREE_PAGES))
+		return 1;
+
+	memcg = czone_get_memcg(cz);
+	if (!memcg)
+		return 0;
+	progress = try_to_free_mem_cgroup_pages(memcg, max(1UL << order, SWAP_CLUSTER_MAX), gfp,
+						MEMCG_RECLAIM_MAY_SWAP, NULL);
+	css_put(&memcg->css);
+	return progress;
+}
+
+/* Kill in the zone's cgroup, and nowhere else. */
+bool czone_out_of_memory(struct czone *cz, struct oom_control *oc)
+{
+	struct task_struct *shrinker = READ_ONCE(cz->shrinker);
+	struct mem_cgroup *memcg;
+	bool killed;
+
+	/* Full because it is made smaller: that ends, with or without success. */
+	if (shrinker) {
+		if (shrinker == current)
+			return false;
+		schedule_timeout_uninterruptible(1);
+		return true;
+	}
+	memcg = czone_get_memcg(cz);
+	if (!memcg)
+		return false;
+	oc->zonelist = NULL;
+	oc->nodemask = NULL;
+	oc->memcg = memcg;
+	memcg_memory_event(memcg, MEMCG_OOM);
+	killed = out_of_memory(oc);
+	css_put(&memcg->css);
+	return killed;
+}
+
+/*
+ * The task that charges and the task that allocates should agree. Used where
+ * one works on the memory of another: remote faults, ksm, khugepaged.
+ */
+struct mem_cgroup *__czone_enter_mm(struct mm_struct *mm)
+{
+	struct mem_cgroup *memcg;
+
+	if (current->active_memcg || (mm == current->mm && !(current->flags & PF_KTHREAD)))
+		return NULL;
+	memcg = get_mem_cgroup_from_mm(mm);
+	if (memcg)
+		set_active_memcg(memcg);
+	return memcg;
+}
+
+void __czone_leave_mm(struct mem_cgroup *entered)
+{
+	set_active_memcg(NULL);
+	mem_cgroup_put(entered);
+}
+
+/*
+ * Page identification
+ *
+ * A set bit says that the host has memory behind a page. It is set when the
+ * page is handed out and cleared when the page, being free and off the free
+ * lists, goes to the host. Words are shared by pages of different owners,
+ * hence the atomics; the test comes first as most bits are set already.
+ */
+static unsigned long word_mask(unsigned long bit, unsigned long nr)
+{
+	return GENMASK(bit + nr - 1, bit);
+}
+
+#define for_each_word(map, start, nr, word, mask)				\
+	for (unsigned long __bit = (start), __end = (start) + (nr), __n;	\
+	     __bit < __end &&							\
+	     (__n = min(__end - __bit, BITS_PER_LONG - __bit % BITS_PER_LONG),	\
+	      (word) = (map) + BIT_WORD(__bit),					\
+	      (mask) = word_mask(__bit % BITS_PER_LONG, __n), true);		\
+	     __bit += __n)
+
+/* Each returns how many bits it changed, or found. */
+unsigned long czone_bitmap_set(unsigned long *map, unsigned long start, unsigned long nr)
+{
+	unsigned long *word, mask, changed = 0;
+
+	for_each_word(map, start, nr, word, mask) {
+		if ((READ_ONCE(*word) & mask) == mask)
+			continue;
+		changed += hweight_long(mask & ~atomic_long_fetch_or(mask, (atomic_long_t *)word));
+	}
+	return changed;
+}
+
+unsigned long czone_bitmap_clear(unsigned long *map, unsigned long start, unsigned long nr)
+{
+	unsigned long *word, mask, changed = 0;
+
+	for_each_word(map, start, nr, word, mask) {
+		if (!(READ_ONCE(*word) & mask))
+			continue;
+		changed += hweight_long(mask &
+					atomic_long_fetch_andnot(mask, (atomic_long_t *)word));
+	}
+	return changed;
+}
+
+unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start, unsigned long nr)
+{
+	const unsigned long *word;
+	unsigned long mask, weight = 0;
+
+	for_each_word(map, start, nr, word, mask)
+		weight += hweight_long(READ_ONCE(*word) & mask);
+	return weight;
+}
+
+/* A range may cross sections. */
+#define for_each_section(pfn, nr, map, bit, n)					\
+	for (unsigned long __off = (pfn) - czone_pool.start_pfn, __left = (nr);	\
+	     __left && ((bit) = __off % PAGES_PER_SECTION,			\
+			(n) = min(__left, PAGES_PER_SECTION - (bit)),		\
+			(map) = czone_pool.section[__off / PAGES_PER_SECTION].backed, true); \
+	     __off += (n), __left -= (n))
+
+unsigned long czone_set_backed(unsigned long pfn, unsigned long nr)
+{
+	unsigned long *map, bit, n, changed = 0;
+
+	for_each_section(pfn, nr, map, bit, n)
+		if (map)
+			changed += czone_bitmap_set(map, bit, n);
+	return changed;
+}
+
+unsigned long czone_clear_backed(unsigned long pfn, unsigned long nr)
+{
+	unsigned long *map, bit, n, changed = 0;
+
+	for_each_section(pfn, nr, map, bit, n)
+		if (map)
+			changed += czone_bitmap_clear(map, bit, n);
+	return changed;
+}
+
+unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr)
+{
+	unsigned long *map, bit, n, weight = 0;
+
+	for_each_section(pfn, nr, map, bit, n)
+		if (map)
+			weight += czone_bitmap_weight(map, bit, n);
+	return weight;
+}
+
+void __czone_page_allocated(struct page *page, unsigned int order)
+{
+	unsigned long pfn = page_to_pfn(page), changed;
+
+	/* A touch takes a whole page of the host. */
+	if (order < czone_backing_order) {
+		order = czone_backing_order;
+		pfn = round_down(pfn, 1UL << order);
+	}
+	changed = czone_set_backed(pfn, 1UL << order);
+	if (changed)
+		atomic_long_add(changed, &zone_to_czone(page_zone(page))->nr_backed);
+}
+
+/*
+ * Free lists
+ */
+
+/* Put a range that was taken off the free lists back, at their tails. */
+void czone_putback(struct zone *zone, unsigned long pfn, unsigned long nr)
+{
+	unsigned long end = pfn + nr;
+
+	lockdep_assert_held(&zone->lock);
+	while (pfn < end) {
+		unsigned int order = min_t(unsigned int, pageblock_order,
+					   ilog2(end - pfn));
+		struct page *page = pfn_to_page(pfn);
+
+		if (pfn)
+			order = min_t(unsigned int, order, __ffs(pfn));
+		__putback_isolated_page(page, order, get_pageblock_migratetype(page));
+		pfn += 1UL << order;
+	}
+}
+
+bool czone_has_pcps(int cpu)
+{
+	struct zone *zone;
+	bool found = false;
+
+	rcu_read_lock();
+	for_each_czone(zone) {
+		if (per_cpu_ptr(zone->per_cpu_pageset, cpu)->count) {
+			found = true;
+			break;
+		}
+	}
+	rcu_read_unlock();
+	return found;
+}
+
+unsigned long czone_nr_pcp(struct zone *zone)
+{
+	unsigned long nr = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		nr += READ_ONCE(per_cpu_ptr(zone->per_cpu_pageset, cpu)->count);
+	return nr;
+}
+
+void czone_show_mem(void)
+{
+	unsigned long nr = 0, managed = 0, free = 0, free_pcp = 0, backed = 0;
+	struct zone *zone;
+
+	/* There may be a thousand: one line for all. */
+	rcu_read_lock();
+	for_each_czone(zone) {
+		nr++;
+		managed += zone_managed_pages(zone);
+		free += zone_page_state(zone, NR_FREE_PAGES);
+		free_pcp += czone_nr_pcp(zone);
+		backed += atomic_long_read(&zone_to_czone(zone)->nr_backed);
+	}
+	rcu_read_unlock();
+	if (nr)
+		pr_info("%lu czones: managed:%lukB free:%lukB free_pcp:%lukB backed:%lukB\n",
+			nr, K(managed), K(free), K(free_pcp), K(backed));
+}
+
+/*
+ * The struct zone
+ */
+
+/* Short lists for small zones: no CPU may sit on more than 1/8 of its share. */
+static void czone_set_pcp(struct zone *zone)
+{
+	unsigned long share = zone_managed_pages(zone) / 8 / num_possible_cpus();
+	int high = clamp(share, 8UL, CZONE_PCP_HIGH);
+	int batch = clamp(high / 4, 1, CZONE_PCP_BATCH);
+	int cpu;
+
+	zone->pageset_high_min = high;
+	zone->pageset_high_max = high;
+	zone->pageset_batch = batch;
+	for_each_possible_cpu(cpu) {
+		struct per_cpu_pages *pcp = per_cpu_ptr(zone->per_cpu_pageset, cpu);
+
+		WRITE_ONCE(pcp->batch, batch);
+		WRITE_ONCE(pcp->high_min, high);
+		WRITE_ONCE(pcp->high_max, high);
+	}
+}
+
+void czone_zone_resized(struct czone *cz)
+{
+	czone_set_pcp(&cz->zone);
+}
+
+/* What a struct czone keeps from one life to the next. */
+int czone_zone_init(struct czone *cz, int nid)
+{
+	struct zone *zone = &cz->zone;
+	unsigned int order, type;
+	int cpu;
+
+	zone->per_cpu_pageset = alloc_percpu(struct per_cpu_pages);
+	if (!zone->per_cpu_pageset)
+		return -ENOMEM;
+	/* The thresholds stay 0: every change is folded at once, sums are exact. */
+	zone->per_cpu_zonestats = alloc_percpu(struct per_cpu_zonestat);
+	if (!zone->per_cpu_zonestats) {
+		free_percpu(zone->per_cpu_pageset);
+		return -ENOMEM;
+	}
+	for_each_possible_cpu(cpu) {
+		struct per_cpu_pages *pcp = per_cpu_ptr(zone->per_cpu_pageset, cpu);
+
+		spin_lock_init(&pcp->lock);
+		for (type = 0; type < NR_PCP_LISTS; type++)
+			INIT_LIST_HEAD(&pcp->lists[type]);
+	}
+
+	zone->is_czone = true;
+	zone->zone_pgdat = NODE_DATA(nid);
+	zone_set_nid(zone, nid);
+	zone->name = cz->name;
+	spin_lock_init(&zone->lock);
+	zone_seqlock_init(zone);
+	for_each_migratetype_order(order, type)
+		INIT_LIST_HEAD(&zone->free_area[order].free_list[type]);
+#ifdef CONFIG_UNACCEPTED_MEMORY
+	INIT_LIST_HEAD(&zone->unaccepted_pages);
+#endif
+	zone->initialized = 1;
+
+	cz->zonelist[0].zone = zone;
+	cz->zonelist[0].zone_idx = ZONE_MOVABLE;
+	return 0;
+}
+
+/* An empty zone is about to begin a new life. */
+void czone_zone_reset(struct czone *cz)
+{
+	struct zone *zone = &cz->zone;
+
+	zone->flags = 0;
+	zone->watermark_boost = 0;
+	memset(zone->_watermark, 0, sizeof(zone->_watermark));
+#ifdef CONFIG_COMPACTION
+	zone->compact_considered = 0;
+	zone->compact_defer_shift = 0;
+	zone->compact_order_failed = 0;
+	zone->compact_blockskip_flush = false;
+#endif
+	zone->contiguous = false;
+}

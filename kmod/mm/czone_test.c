@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KUnit tests of czone: what can be checked without a region of memory. The
+ * rest is tested from outside, with a host that counts.
+ */
+#include <kunit/test.h>
+#include <linux/bitmap.h>
+#include <linux/gfp.h>
+#include <linux/jump_label.h>
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/percpu.h>
+#include <linux/random.h>
+#include <linux/sched/mm.h>
+
+#include "internal.h"
+#include "czone_internal.h"
+
+/*
+ * The block allocator
+ */
+struct run_case {
+	const char *used;		/* '#' or '.', a block each */
+	unsigned long want, start, len;
+};
+
+static const struct run_case run_cases[] = {
+	{ "....",	4, 0, 4 },
+	{ "....",	2, 0, 2 },
+	{ "#...",	2, 1, 2 },
+	{ "#.#..#...",	2, 3, 2 },	/* the first that fits */
+	{ "#.#..#...",	3, 6, 3 },
+	{ "#.#..#...",	4, 6, 3 },	/* none fits: the longest */
+	{ "..#..#",	3, 0, 2 },	/* of equals, the first */
+	{ "...#",	9, 0, 3 },
+	{ "####",	1, 0, 0 },
+	{ "",		1, 0, 0 },
+};
+
+static void run_desc(const struct run_case *c, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "\"%s\" want %lu", c->used, c->want);
+}
+
+KUNIT_ARRAY_PARAM(run, run_cases, run_desc);
+
+static void test_find_run(struct kunit *test)
+{
+	const struct run_case *c = test->param_value;
+	unsigned long len, start, i, size = strlen(c->used);
+	DECLARE_BITMAP(used, 64) = {};
+
+	for (i = 0; i < size; i++)
+		if (c->used[i] == '#')
+			__set_bit(i, used);
+	start = czone_find_run(used, size, c->want, &len);
+	KUNIT_EXPECT_EQ(test, len, c->len);
+	if (c->len)
+		KUNIT_EXPECT_EQ(test, start, c->start);
+}
+
+/*
+ * The map of backed pages, against an array of bytes
+ */
+#define MAP_BITS	2048
+#define MAP_STEPS	20000
+
+static unsigned long naive_set(u8 *array, unsigned long start, unsigned long nr, u8 value)
+{
+	unsigned long i, changed = 0;
+
+	for (i = start; i < start + nr; i++) {
+		changed += array[i] != value;
+		array[i] = value;
+	}
+	return changed;
+}
+
+static unsigned long naive_weight(const u8 *array, unsigned long start, unsigned long nr)
+{
+	unsigned long i, weight = 0;
+
+	for (i = start; i < start + nr; i++)
+		weight += array[i];
+	return weight;
+}
+
+static void test_backed_map(struct kunit *test)
+{
+	unsigned long *map = kunit_kcalloc(test, BITS_TO_LONGS(MAP_BITS), sizeof(long), GFP_KERNEL);
+	u8 *array = kunit_kzalloc(test, MAP_BITS, GFP_KERNEL);
+	long total = 0;
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, map);
+	KUNIT_ASSERT_NOT_NULL(test, array);
+	for (i = 0; i < MAP_STEPS; i++) {
+		unsigned long start, nr, a, b;
+
+		if (get_random_u32_below(4)) {	/* what the buddy allocator does */
+			nr = 1UL << get_random_u32_below(MAX_PAGE_ORDER + 1);
+			start = round_down(get_random_u32_below(MAP_BITS), nr);
+		} else {			/* what a report does */
+			start = get_random_u32_below(MAP_BITS);
+			nr = 1 + get_random_u32_below(MAP_BITS - start);
+		}
+		switch (get_random_u32_below(3)) {
+		case 0:
+			a = czone_bitmap_set(map, start, nr);
+			b = naive_set(array, start, nr, 1);
+			total += a;
+			break;
+		case 1:
+			a = czone_bitmap_clear(map, start, nr);
+			b = naive_set(array, start, nr, 0);
+			total -= a;
+			break;
+		default:
+			a = czone_bitmap_weight(map, start, nr);
+			b = naive_weight(array, start, nr);
+		}
+		KUNIT_ASSERT_EQ_MSG(test, a, b, "step %d, %lu bits from %lu", i, nr, start);
+	}
+	KUNIT_EXPECT_EQ(test, total, (long)bitmap_weight(map, MAP_BITS));
+	KUNIT_EXPECT_EQ(test, total, (long)naive_weight(array, 0, MAP_BITS));
+}
+
+/*
+ * Which requests go to a zone
+ */
+struct gfp_case {
+	const char *name;
+	gfp_t gfp;
+	unsigned int pflags;	/* of the task */
+	bool wanted;
+};
+
+#define GFP_CASE(gfp, pflags, wanted)	{ #gfp, gfp, pflags, wanted }
+
+static const struct gfp_case gfp_cases[] = {
+	GFP_CASE(GFP_HIGHUSER_MOVABLE, 0, true),
+	GFP_CASE(GFP_TRANSHUGE, 0, true),
+	GFP_CASE(GFP_TRANSHUGE_LIGHT, 0, true),
+	GFP_CASE(GFP_HIGHUSER_MOVABLE | __GFP_ZERO | __GFP_NOWARN, 0, true),
+	GFP_CASE(GFP_NOFS | __GFP_HIGHMEM | __GFP_MOVABLE, 0, true),
+	/* A long-term pin must not find its page in a zone. */
+	GFP_CASE(GFP_HIGHUSER_MOVABLE, PF_MEMALLOC_PIN, false),
+	GFP_CASE(GFP_HIGHUSER, 0, false),
+	GFP_CASE(GFP_USER, 0, false),
+	/* Metadata of file systems */
+	GFP_CASE(GFP_USER | __GFP_MOVABLE, 0, false),
+	GFP_CASE(GFP_NOFS | __GFP_MOVABLE | __GFP_NOFAIL, 0, false),
+	GFP_CASE(GFP_KERNEL, 0, false),
+	GFP_CASE(GFP_KERNEL_ACCOUNT, 0, false),
+	GFP_CASE(GFP_ATOMIC, 0, false),
+	GFP_CASE(GFP_DMA32, 0, false),
+};
+
+static void gfp_desc(const struct gfp_case *c, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s%s", c->name, c->pflags ? " pinned" : "");
+}
+
+KUNIT_ARRAY_PARAM(gfp, gfp_cases, gfp_desc);
+
+static void test_gfp(struct kunit *test)
+{
+	const struct gfp_case *c = test->param_value;
+	unsigned int old = current->flags & PF_MEMALLOC_PIN;
+	gfp_t gfp;
+
+	current->flags |= c->pflags;
+	gfp = current_gfp_context(c->gfp);
+	if (c->pflags && !old)
+		current->flags &= ~c->pflags;
+	KUNIT_EXPECT_EQ(test, czone_wants_gfp(gfp), c->wanted);
+}
+
+/*
+ * Pages and zones
+ */
+static void test_page_mark(struct kunit *test)
+{
+	int nid = first_online_node;
+	struct page page = {};
+
+	set_page_links(&page, ZONE_MOVABLE, nid, 0);
+	KUNIT_EXPECT_FALSE(test, page.flags & CZONE_MARK);
+	page.flags |= CZONE_MARK;
+	KUNIT_EXPECT_EQ(test, (int)page_zonenum(&page), (int)ZONE_MOVABLE);
+	KUNIT_EXPECT_EQ(test, page_to_nid(&page), nid);
+	/* Ordinary flags are wiped when a page is freed, the mark must not be. */
+	KUNIT_EXPECT_EQ(test, CZONE_MARK & (BIT(NR_PAGEFLAGS) - 1), 0UL);
+	KUNIT_EXPECT_EQ(test, CZONE_MARK & PAGE_FLAGS_CHECK_AT_PREP, 0UL);
+#ifdef CONFIG_LRU_GEN
+	KUNIT_EXPECT_EQ(test, CZONE_MARK & (LRU_GEN_MASK | LRU_REFS_MASK), 0UL);
+#endif
+}
+
+static void test_zone(struct kunit *test)
+{
+	struct czone *cz = kunit_kzalloc(test, sizeof(*cz), GFP_KERNEL);
+	struct zoneref *z;
+	struct zone *zone;
+	int i, nr = 0;
+
+	KUNIT_ASSERT_NOT_NULL(test, cz);
+	KUNIT_ASSERT_EQ(test, czone_zone_init(cz, first_online_node), 0);
+	czone_zone_reset(cz);
+
+	static_branch_inc(&czone_key);
+	KUNIT_EXPECT_TRUE(test, zone_is_czone(&cz->zone));
+	KUNIT_EXPECT_EQ(test, zone_idx(&cz->zone), (int)ZONE_MOVABLE);
+	for (i = 0; i < MAX_NR_ZONES; i++)
+		KUNIT_EXPECT_EQ(test, zone_idx(&NODE_DATA(first_online_node)->node_zones[i]), i);
+	static_branch_dec(&czone_key);
+
+	for_each_zone_zonelist_nodemask(zone, z, (struct zonelist *)cz->zonelist, ZONE_MOVABLE,
+					NULL) {
+		KUNIT_EXPECT_PTR_EQ(test, zone, &cz->zone);
+		nr++;
+	}
+	KUNIT_EXPECT_EQ(test, nr, 1);
+	KUNIT_EXPECT_EQ(test, czone_nr_pcp(&cz->zone), 0UL);
+	for (i = 0; i < NR_WMARK; i++)
+		KUNIT_EXPECT_EQ(test, wmark_pages(&cz->zone, i), 0UL);
+
+	/* Exact counters: nothing may stay behind on a CPU. */
+	mod_zone_page_state(&cz->zone, NR_FREE_PAGES, 3);
+	KUNIT_EXPECT_EQ(test, zone_page_state(&cz->zone, NR_FREE_PAGES), 3UL);
+	mod_zone_page_state(&cz->zone, NR_FREE_PAGES, -3);
+	KUNIT_EXPECT_EQ(test, zone_page_state(&cz->zone, NR_FREE_PAGES), 0UL);
+
+	free_percpu(cz->zone.per_cpu_zonestats);
+	free_percpu(cz->zone.per_cpu_pageset);
+}
+
+static void test_pcp(struct kunit *test)
+{
+	static const unsigned long blocks[] = { 1, 2, 16, 256, 16384 };
+	struct czone *cz = kunit_kzalloc(test, sizeof(*cz), GFP_KERNEL);
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, cz);
+	KUNIT_ASSERT_EQ(test, czone_zone_init(cz, first_online_node), 0);
+	for (i = 0; i < ARRAY_SIZE(blocks); i++) {
+		unsigned long pages = blocks[i] << CZONE_BLOCK_ORDER;
+
+		atomic_long_set(&cz->zone.managed_pages, pages);
+		czone_zone_resized(cz);
+		KUNIT_EXPECT_GE(test, cz->zone.pageset_batch, 1);
+		KUNIT_EXPECT_GE(test, cz->zone.pageset_high_max, 2 * cz->zone.pageset_batch);
+		KUNIT_EXPECT_LE(test, cz->zone.pageset_high_max, 256);
+		/* All lists together leave most of the smallest zone alone. */
+		if (num_possible_cpus() <= 16)
+			KUNIT_EXPECT_LE(test, cz->zone.pageset_high_max * num_possible_cpus(),
+					pages / 4);
+	}
+	free_percpu(cz->zone.per_cpu_zonestats);
+	free_percpu(cz->zone.per_cpu_pageset);
+}
+
+static struct kunit_case czone_cases[] = {
+	KUNIT_CASE_PARAM(test_find_run, run_gen_params),
+	KUNIT_CASE(test_backed_map),
+	KUNIT_CASE_PARAM(test_gfp, gfp_gen_params),
+	KUNIT_CASE(test_page_mark),
+	KUNIT_CASE(test_zone),
+	KUNIT_CASE(test_pcp),
+	{}
+};
+
+static struct kunit_suite czone_suite = {
+	.name = "czone",
+	.test_cases = czone_cases,
+};
+
+kunit_test_suite(czone_suite);
+
+MODULE_DESCRIPTION("KUnit tests of memory zones");
+MODULE_LICENSE("GPL");
