@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/**
+ * @file czone.h
+ * @brief libczone: memory zones for the containers of a virtual machine.
+ *
+ * A zone is a contiguous part of a guest's memory that one container (one
+ * cgroup) has for itself. It costs the host nothing until its pages are
+ * touched, what is free in it can be taken back while the container lives, and
+ * all of it comes back when the zone is destroyed.
+ *
+ * The same calls work from two places:
+ *  - in the guest, on the kernel that runs there: czone_open("guest:", ...);
+ *  - on the host, on a VM that this process starts: czone_vm_start(...).
+ *
+ * Conventions
+ *  - Calls return 0 (or a count) on success and a negative errno on failure.
+ *    czone_error_detail() then has a sentence for people, per thread.
+ *  - Outputs are named ret_... and are touched on success only, unless a call
+ *    says otherwise.
+ *  - Sizes and addresses are bytes. Times are milliseconds.
+ *  - Option and statistics structs begin with their size, so that they can
+ *    grow: set it with CZONE_INIT. Strings in options are copied. Of an option
+ *    that is newer than the library only 0 will do (-E2BIG); a statistic that is
+ *    newer than the library reads CZONE_UNKNOWN.
+ *  - Every call may be made from any thread, also on the same object at once.
+ *    The library never exits, never handles signals, and has no global state
+ *    that a caller must prepare.
+ *  - A call that waits for a guest returns -ETIMEDOUT when its limit passes.
+ *
+ * Errors that many calls share: -EINVAL a bad argument; -EPERM or -EACCES a
+ * missing privilege; -ENOENT no such zone; -EOPNOTSUPP not possible on this
+ * side or with this kernel; -ENOTCONN the guest's driver is not there; -ESHUTDOWN
+ * the VM has gone; -ETIMEDOUT no answer in time; -EPROTO an answer that makes
+ * no sense; -ENOMEM.
+ */
+#ifndef CZONE_H
+#define CZONE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+template <typename options> static inline options czone_init()
+{
+	options zero = options();
+
+	zero.struct_size = sizeof(zero);
+	return zero;
+}
+
+extern "C" {
+#endif
+
+#define CZONE_VERSION_MAJOR 0
+#define CZONE_VERSION_MINOR 1
+#define CZONE_VERSION_PATCH 0
+
+#if defined(__GNUC__) && !defined(SWIG)
+#define CZONE_API __attribute__((visibility("default")))
+#define CZONE_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#else
+#define CZONE_API
+#define CZONE_PRINTF(f, a)
+#endif
+
+/** Zones are made and resized in steps of this many bytes. */
+#define CZONE_BLOCK ((uint64_t)4 << 20)
+
+/** Time limit of a call whose caller gives none (0). */
+#define CZONE_TIMEOUT_DEFAULT_MS 30000
+
+/** Start an option or statistics struct: struct czone_create_opts o = CZONE_INIT(o); */
+#ifdef __cplusplus
+#define CZONE_INIT(var) czone_init<decltype(var)>()
+#else
+#define CZONE_INIT(var) { .struct_size = sizeof(var) }
+#endif
+
+/** A kernel that has zones: the one we run on, or that of a VM. Reference counted. */
+typedef struct czone_vm czone_vm;
+
+/** A handle on one zone. Reference counted; holds a reference on its VM. */
+typedef struct czone czone;
+
+/* ---------------------------------------------------------------- contexts */
+
+/**
+ * Open the kernel we run on.
+ *
+ * @param uri     "guest:" or NULL.
+ * @param ret_vm  the context; give it up with czone_vm_unref().
+ * @return 0; -EOPNOTSUPP: this kernel has no zones; -EINVAL: unknown URI.
+ *
+ * Changing anything needs CAP_SYS_ADMIN, and so does czone_ranges(), which tells
+ * physical addresses; the statistics do not.
+ */
+CZONE_API int czone_open(const char *uri, czone_vm **ret_vm);
+
+/** What lies behind the pool of a VM on the host. */
+enum czone_pool_backing {
+	CZONE_POOL_MEMFD = 0,	/**< anonymous shared memory, 4 KiB pages */
+	CZONE_POOL_FILE = 1,	/**< an unlinked file in pool_dir, see there */
+};
+
+/** Whose libvirt event loop runs; see czone_vm_start(). */
+enum czone_event_loop {
+	CZONE_EVENT_LOOP_OWN = 0,	/**< the library registers libvirt's default one and runs it in a thread */
+	CZONE_EVENT_LOOP_CALLER = 1,	/**< the caller registered one and runs it */
+};
+
+/** A VM to start. Zero means the default. */
+struct czone_vm_opts {
+	size_t struct_size;
+	const char *uri;		/**< local libvirt URI whose QEMU runs as this user; NULL: qemu:///embed below state_dir */
+	const char *state_dir;		/**< required: sockets, logs, embedded libvirt; made if absent, mode 0700; for one process */
+	const char *name;		/**< domain name; NULL: "czone-PID-N" */
+	const char *emulator;		/**< QEMU >= 11; NULL: $CZONE_QEMU, then qemu-system-x86_64 in PATH */
+	const char *kernel;		/**< required: guest kernel image */
+	const char *initrd;		/**< initial RAM disk, or NULL */
+	const char *cmdline;		/**< appended to the kernel command line, or NULL */
+	const char *const *disks;	/**< raw images, NULL-terminated, as /dev/vda ...; a leading "ro:" makes one read-only; or NULL */
+	const char *channel;		/**< path of a unix socket to make for a virtio-serial port named "czone.exec", or NULL */
+	uint64_t boot_bytes;		/**< memory outside the pool; 0: 256 MiB */
+	uint64_t pool_bytes;		/**< memory for zones, sparse; 0: 4 GiB; a multiple of 128 MiB */
+	enum czone_pool_backing pool_backing;
+	const char *pool_dir;		/**< CZONE_POOL_FILE: a directory on tmpfs; mounted huge=always it gives 2 MiB host pages */
+	uint32_t vcpus;			/**< 0: 1 */
+	uint32_t timeout_ms;		/**< until the guest's driver answers; 0: 120000 */
+	uint8_t kvm;			/**< 0: KVM where the CPU has vmx or svm, TCG otherwise; 1: KVM; 2: TCG */
+	enum czone_event_loop event_loop;
+};
+
+/**
+ * Start a VM whose device this process serves, and wait until its driver is up.
+ *
+ * libvirt's embedded driver runs inside this process: there is no daemon. It has
+ * one root for the life of the process, the state_dir of the first VM, so keep
+ * that, and give it to one process at a time. Stop the VM before the process
+ * ends: a guest whose process was killed runs on, without its device.
+ *
+ * With CZONE_EVENT_LOOP_CALLER, this call, czone_vm_stop() and the last
+ * czone_vm_unref() must not run in the thread that runs the loop, which they
+ * wait for. A process that runs libvirt's default loop itself must say so.
+ *
+ * @param opts    see struct czone_vm_opts.
+ * @param ret_vm  the context; czone_vm_stop() ends the VM, czone_vm_unref() gives
+ *                up the handle (the last one stops the VM as well).
+ * @return 0; -ENOEXEC: QEMU missing, too old or without the device;
+ *         -EOPNOTSUPP: built without the host half;
+ *         -ETIMEDOUT: the guest's driver did not come up; -EIO: libvirt failed;
+ *         -EBUSY: another process uses state_dir; -ENAMETOOLONG: its path is too
+ *         long for libvirt's sockets (40 characters always fit).
+ */
+CZONE_API int czone_vm_start(const struct czone_vm_opts *opts, czone_vm **ret_vm);
+
+/** Stop the VM now (no guest shutdown). 0, also when it has gone already. Guest side: -EOPNOTSUPP. */
+CZONE_API int czone_vm_stop(czone_vm *vm);
+
+/** One more reference, to be given up like the first. @return vm. */
+CZONE_API czone_vm *czone_vm_ref(czone_vm *vm);
+
+/** Give up a reference; NULL is fine. @return NULL. */
+CZONE_API czone_vm *czone_vm_unref(czone_vm *vm);
+
+/* ------------------------------------------------------------------- zones */
+
+/** The zone falls back to the VM's own memory when it is full, instead of reclaim and OOM inside its cgroup. */
+#define CZONE_CREATE_SPILL_ZONE 1u
+
+struct czone_create_opts {
+	size_t struct_size;
+	uint64_t size;		/**< required: rounded up to CZONE_BLOCK */
+	const char *cgroup;	/**< attach this cgroup at once, or NULL */
+	uint32_t flags;		/**< CZONE_CREATE_... */
+	uint32_t timeout_ms;
+};
+
+/**
+ * Make a zone. The host pays nothing until its pages are touched.
+ * @param ret_zone a handle; czone_unref() gives up the handle, czone_destroy() the zone.
+ * @return 0; -ENOSPC: the pool has not enough free blocks; else what
+ *         czone_attach_cgroup() returns, and there is no zone then.
+ */
+CZONE_API int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret_zone);
+
+/**
+ * Let the user memory of a cgroup's tasks, and of its descendants', come from
+ * the zone from now on. Pages that they have already stay where they are, so
+ * attach before the first task starts.
+ *
+ * @param path  a cgroup v2 directory with the memory controller, as a path from
+ *              the root of the cgroup hierarchy of the kernel that has the zone
+ *              ("/pods/a"). No newline, no "..", at most 975 bytes.
+ * @param flags none yet: 0
+ * @return 0; -ENOENT: no such cgroup or zone; -EBUSY: the zone has another
+ *         cgroup; -EEXIST: the cgroup, or one above or below it, has a zone;
+ *         -EOPNOTSUPP: that cgroup is without the memory controller.
+ */
+CZONE_API int czone_attach_cgroup(czone *zone, const char *path, uint32_t flags);
+
+/**
+ * Grow or shrink.
+ * @param size  rounded up to CZONE_BLOCK, not 0.
+ * @return 0; -ENOSPC: the pool is full; -EBUSY: used pages could not be moved
+ *         out of what was to go. The zone is as before then.
+ *
+ * On the guest side the kernel sets the limit, and timeout_ms means nothing;
+ * the same holds for czone_create().
+ */
+CZONE_API int czone_resize(czone *zone, uint64_t size, uint32_t timeout_ms);
+
+/** Drop clean file cache when the free pages do not suffice. */
+#define CZONE_RECLAIM_WITH_CACHE 1u
+
+struct czone_reclaim_opts {
+	size_t struct_size;
+	uint32_t flags;		/**< CZONE_RECLAIM_... */
+	uint32_t timeout_ms;
+};
+
+/**
+ * Give free pages that still use host memory back to the host. Tasks keep
+ * running and keep what they use.
+ *
+ * @param bytes        at most about this much; UINT64_MAX: all there is.
+ * @param opts         NULL: defaults.
+ * @param ret_returned host memory that came back, measured on the host; also set on -ETIMEDOUT. May be NULL.
+ * @return 0, also when there was less to return than asked for; -EBUSY: another
+ *         operation on the zone is under way.
+ */
+CZONE_API int czone_reclaim(czone *zone, uint64_t bytes, const struct czone_reclaim_opts *opts,
+			    uint64_t *ret_returned);
+
+/** The same for every zone of a VM, and for the memory outside the pool. */
+CZONE_API int czone_vm_reclaim(czone_vm *vm, uint64_t bytes, const struct czone_reclaim_opts *opts,
+			       uint64_t *ret_returned);
+
+/** Also with live tasks in the cgroup: what they use is moved out of the zone. */
+#define CZONE_DESTROY_WITH_TASKS 1u
+
+/** What a destroy did, in bytes. */
+struct czone_destroy_report {
+	size_t struct_size;
+	uint64_t returned;	/**< came back, measured on the host */
+	uint64_t dropped;	/**< clean file cache that was dropped */
+	uint64_t migrated;	/**< pages that somebody still uses, moved out of the zone */
+	uint64_t stuck_pinned;	/**< could not go: pinned, or in use by the kernel */
+	uint64_t stuck_poisoned; /**< could not go: bad memory */
+	uint64_t stuck_other;	/**< could not go: busy until the limit passed */
+};
+
+/**
+ * Take a zone down and give all of its memory back. The handle stays valid
+ * until it is given up, but names no zone any more.
+ *
+ * @param ret_report  NULL, or filled on success, on -EBUSY and on -ETIMEDOUT.
+ * @return 0; -EBUSY: live tasks in the cgroup, or pages are stuck (see the
+ *         report): the zone exists, and the call can be made again.
+ */
+CZONE_API int czone_destroy(czone *zone, uint32_t flags, uint32_t timeout_ms,
+			    struct czone_destroy_report *ret_report);
+
+/* -------------------------------------------------------------- statistics */
+
+#define CZONE_UNKNOWN UINT64_MAX	/**< this side cannot know */
+
+/** Bytes. size = used + free_backed + free_unbacked. */
+struct czone_zone_stats {
+	size_t struct_size;
+	uint32_t id;
+	uint32_t flags;		/**< CZONE_CREATE_... */
+	uint64_t size;
+	uint64_t used;		/**< allocated pages, by the guest's count */
+	uint64_t free_backed;	/**< free, but the host still has memory behind it: reclaimable */
+	uint64_t free_unbacked;	/**< free, and the host has nothing behind it */
+	uint64_t file;		/**< page cache in the zone, shmem included */
+	uint64_t returned;	/**< given back so far, measured on the host */
+	uint64_t spilled;	/**< allocated outside so far because the zone was full */
+	uint64_t host_resident;	/**< allocated on the host behind the zone, by the host's own count; guest side: CZONE_UNKNOWN */
+	uint64_t cgroup_id;	/**< inode of the attached cgroup, 0 without */
+};
+
+/** How a zone stands now. @return 0; -ENOENT; what the waiting for a guest may bring. */
+CZONE_API int czone_stats(czone *zone, struct czone_zone_stats *ret_stats);
+
+/** Bytes. */
+struct czone_vm_stats {
+	size_t struct_size;
+	uint64_t pool_size;	/**< memory for zones */
+	uint64_t pool_used;	/**< thereof held by zones */
+	uint64_t metadata;	/**< thereof in use for the pool's memory map */
+	uint64_t boot_size;	/**< memory outside the pool, as the guest sees it */
+	uint64_t boot_free;
+	uint64_t zones;		/**< zones that exist */
+	uint64_t returned;	/**< given back so far, measured on the host */
+	uint64_t host_pool;	/**< allocated on the host behind the pool; guest side: CZONE_UNKNOWN, as are those below */
+	uint64_t host_boot;	/**< allocated on the host behind the boot memory */
+	uint64_t host_pss;	/**< proportional set size of the VM's process (guest memory included) */
+	int64_t pid;		/**< the VM's process, 0 on the guest side */
+};
+
+/** How the VM stands now. @return 0; what the waiting for a guest may bring. */
+CZONE_API int czone_vm_stats(czone_vm *vm, struct czone_vm_stats *ret_stats);
+
+/** One contiguous range of a zone, in guest-physical addresses. */
+struct czone_range {
+	uint64_t start;
+	uint64_t size;
+};
+
+/**
+ * The ranges that a zone has.
+ * @return how many there are (it may be more than max); at most max were copied.
+ */
+CZONE_API int czone_ranges(czone *zone, struct czone_range *ret_ranges, size_t max);
+
+/**
+ * The ids of all zones, ascending.
+ * @return how many there are (it may be more than max); at most max were copied.
+ */
+CZONE_API int czone_list(czone_vm *vm, uint32_t *ret_ids, size_t max);
+
+/** A handle on a zone that exists; czone_unref() it. @return 0 or -ENOENT. */
+CZONE_API int czone_lookup(czone_vm *vm, uint32_t id, czone **ret_zone);
+
+/** Never changes, and is not given to another zone while anything refers to this one. */
+CZONE_API uint32_t czone_id(const czone *zone);
+/** One more reference, to be given up like the first. @return zone. */
+CZONE_API czone *czone_ref(czone *zone);
+
+/** Give up the handle, not the zone; NULL is fine. @return NULL. */
+CZONE_API czone *czone_unref(czone *zone);
+
+/* ------------------------------------------------------------ errors, logs */
+
+/** A short text for a negative errno; never NULL, never freed. */
+CZONE_API const char *czone_strerror(int error);
+
+/** What the last failed call in this thread says for people; "" if nothing failed. Valid until the next call. */
+CZONE_API const char *czone_error_detail(void);
+
+enum czone_log_level { CZONE_LOG_ERROR = 0, CZONE_LOG_WARNING = 1, CZONE_LOG_INFO = 2, CZONE_LOG_DEBUG = 3 };
+
+typedef void czone_log_fn(enum czone_log_level level, const char *message, void *userdata);
+
+/**
+ * Where messages go; NULL: nowhere. Default: errors and warnings to stderr, more
+ * with CZONE_LOG=info|debug in the environment. fn gets every level, from any
+ * thread, and must not call czone_set_log(); it is out of use when the call that
+ * replaces it returns.
+ */
+CZONE_API void czone_set_log(czone_log_fn *fn, void *userdata);
+
+/** "0.1.0" */
+CZONE_API const char *czone_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CZONE_H */

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Opening a kernel that has zones. */
+#include "handle.h"
+#include "options.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POOL_STEP ((uint64_t)128 << 20)		/* memory hotplug's unit on x86-64 */
+
+#define STRINGIFY(x) #x
+#define STRING(x) STRINGIFY(x)
+
+const char *czone_version(void)
+{
+	return STRING(CZONE_VERSION_MAJOR) "." STRING(CZONE_VERSION_MINOR) "."
+	       STRING(CZONE_VERSION_PATCH);
+}
+
+static struct czone_vm *new_vm(void)
+{
+	struct czone_vm *vm = calloc(1, sizeof(*vm));
+
+	if (vm) {
+		vm->refs = 1;
+		pthread_mutex_init(&vm->lock, NULL);
+	}
+	return vm;
+}
+
+static void discard_vm(struct czone_vm *vm)
+{
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
+
+int czone_open(const char *uri, czone_vm **ret_vm)
+{
+	struct czone_vm *vm;
+	int r;
+
+	if (!ret_vm)
+		return czone_fail(-EINVAL, "ret_vm is NULL");
+	if (uri && strcmp(uri, "guest:"))
+		return czone_fail(-EINVAL, "unknown URI \"%s\": there is \"guest:\"", uri);
+	vm = new_vm();
+	if (!vm)
+		return czone_fail(-ENOMEM, "no memory for a handle");
+	r = czone_guest_open(vm);
+	if (r < 0) {
+		discard_vm(vm);
+		return r;
+	}
+	*ret_vm = vm;
+	return 0;
+}
+
+static int complete_vm_opts(struct czone_vm_opts *opts)
+{
+	if (!opts->state_dir || !*opts->state_dir)
+		return czone_fail(-EINVAL, "vm options: state_dir is missing");
+	if (!opts->kernel || !*opts->kernel)
+		return czone_fail(-EINVAL, "vm options: kernel is missing");
+	if (opts->pool_bytes % POOL_STEP)
+		return czone_fail(-EINVAL,
+				  "vm options: pool_bytes is %llu, which is no multiple of 128 MiB",
+				  (unsigned long long)opts->pool_bytes);
+	switch (opts->pool_backing) {
+	case CZONE_POOL_MEMFD:
+		break;
+	case CZONE_POOL_FILE:
+		if (!opts->pool_dir || !*opts->pool_dir)
+			return czone_fail(-EINVAL,
+					  "vm options: pool_backing is a file, but pool_dir is missing");
+		break;
+	default:
+		return czone_fail(-EINVAL, "vm options: pool_backing is %d, which is unknown",
+				  (int)opts->pool_backing);
+	}
+	if (opts->kvm > 2)
+		return czone_fail(-EINVAL, "vm options: kvm is %u, which is unknown", opts->kvm);
+	switch (opts->event_loop) {
+	case CZONE_EVENT_LOOP_OWN:
+	case CZONE_EVENT_LOOP_CALLER:
+		break;
+	default:
+		return czone_fail(-EINVAL, "vm options: event_loop is %d, which is unknown",
+				  (int)opts->event_loop);
+	}
+	if (!opts->boot_bytes)
+		opts->boot_bytes = (uint64_t)256 << 20;
+	if (!opts->pool_bytes)
+		opts->pool_bytes = (uint64_t)4 << 30;
+	if (!opts->vcpus)
+		opts->vcpus = 1;
+	if (!opts->timeout_ms)
+		opts->timeout_ms = 120000;
+	return 0;
+}
+
+int czone_vm_start(const struct czone_vm_opts *opts, czone_vm **ret_vm)
+{
+	struct czone_vm_opts complete;
+	struct czone_vm *vm;
+	int r;
+
+	if (!ret_vm)
+		return czone_fail(-EINVAL, "ret_vm is NULL");
+	r = czone_options_in(&complete, sizeof(complete), opts,
+			     czone_size_upto(struct czone_vm_opts, event_loop), "vm options");
+	if (r == 0)
+		r = complete_vm_opts(&complete);
+	if (r < 0)
+		return r;
+	vm = new_vm();
+	if (!vm)
+		return czone_fail(-ENOMEM, "no memory for a handle");
+	r = czone_host_start(vm, &complete);
+	if (r < 0) {
+		discard_vm(vm);
+		return r;
+	}
+	*ret_vm = vm;
+	return 0;
+}
+
+int czone_vm_stop(czone_vm *vm)
+{
+	int r = czone_vm_check(vm);
+
+	if (r < 0)
+		return r;
+	if (!vm->driver->stop)
+		return czone_fail(-EOPNOTSUPP, "the kernel that we run on cannot be stopped from here");
+	return vm->driver->stop(vm);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The one interface inside the library: what a side (guest, host) implements.
+ * The public calls check arguments, take care of handles and defaults, and
+ * call these; nothing here is public.
+ */
+#ifndef LIB_DRIVER_H
+#define LIB_DRIVER_H
+
+#include <czone.h>
+#include <linux/czone.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct czone_vm;
+
+/*
+ * Arrays are indexed as kmod/include/uapi/linux/czone.h says; entries that the
+ * other side did not send are CZONE_UNKNOWN (stats) or 0 (results).
+ * timeout_ms is never 0. All return 0 or a negative errno and call
+ * czone_fail() for the detail.
+ */
+struct czone_driver {
+	const char *name;
+	void (*close)(struct czone_vm *vm);	/* last reference gone; frees vm->priv */
+	int (*stop)(struct czone_vm *vm);
+	int (*create)(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t timeout_ms,
+		      uint32_t *ret_id);
+	int (*attach)(struct czone_vm *vm, uint32_t id, const char *path, uint32_t timeout_ms);
+	int (*resize)(struct czone_vm *vm, uint32_t id, uint64_t size, uint32_t timeout_ms);
+	/* result is filled on success, -EBUSY and -ETIMEDOUT */
+	int (*destroy)(struct czone_vm *vm, uint32_t id, uint32_t flags, uint32_t timeout_ms,
+		       uint64_t result[__CZONE_RESULT_MAX]);
+	int (*reclaim)(struct czone_vm *vm, uint32_t id, uint64_t bytes, uint32_t flags,
+		       uint32_t timeout_ms, uint64_t result[__CZONE_RESULT_MAX]);
+	int (*stats)(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_STAT_MAX]);
+	/* id of the first zone above `after`, 0 when there is none */
+	int (*next)(struct czone_vm *vm, uint32_t after, uint32_t *ret_id);
+	/* how many there are, ids ascending, copies at most max; NULL: next is asked instead */
+	int (*list)(struct czone_vm *vm, uint32_t *ret_ids, size_t max);
+	/* how many there are; copies at most max, from index 0 */
+	int (*extents)(struct czone_vm *vm, uint32_t id, struct czone_extent *extent, size_t max);
+	/* host memory behind these ranges; NULL where the side cannot know */
+	int (*resident)(struct czone_vm *vm, const struct czone_extent *extent, size_t n,
+			uint64_t *ret_bytes);
+	/* the host_... fields and pid of stats; NULL where the side cannot know */
+	int (*host_stats)(struct czone_vm *vm, struct czone_vm_stats *stats);
+};
+
+struct czone_vm {
+	const struct czone_driver *driver;
+	atomic_uint refs;
+	void *priv;		/* the driver's */
+	pthread_mutex_t lock;	/* for zones */
+	struct czone *zones;	/* the handles on zones that exist, one for each */
+};
+
+struct czone {
+	struct czone_vm *vm;
+	atomic_uint refs;
+	atomic_bool gone;	/* its id may belong to another zone by now */
+	uint32_t id;
+	struct czone *next;	/* in vm->zones, unless gone */
+};
+
+extern const struct czone_driver czone_guest_driver, czone_host_driver;
+
+/*
+ * Both set vm->driver and vm->priv, or leave nothing behind. Numbers in the
+ * options are complete: of those for which 0 means a default only kvm can be 0.
+ */
+int czone_guest_open(struct czone_vm *vm);					/* lib/guest/ */
+int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts);	/* lib/host/ */
+
+/*
+ * Note the detail text of this thread and return `error` (a negative errno), so
+ * that a failure is one line: return czone_fail(-EINVAL, "size %llu ...", ...);
+ */
+int czone_fail(int error, const char *format, ...) CZONE_PRINTF(2, 3);
+
+void czone_log(enum czone_log_level level, const char *format, ...) CZONE_PRINTF(2, 3);
+
+#endif /* LIB_DRIVER_H */

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "guest.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* mountinfo writes space, tab, newline and backslash as \ooo. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	while (*s) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
+		    s[3] >= '0' && s[3] <= '7') {
+			*to++ = (s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0');
+			s += 4;
+		} else {
+			*to++ = *s++;
+		}
+	}
+	*to = 0;
+}
+
+int cgroup_find_mount(const char *mountinfo, char *ret_path, size_t size)
+{
+	bool found = false, elsewhere = false;
+	FILE *file = fopen(mountinfo, "re");
+	char *line = NULL;
+	size_t room = 0;
+
+	if (!file)
+		return czone_fail(-errno, "%s: %s", mountinfo, strerror(errno));
+	/* ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [TAG...] - FSTYPE SOURCE OPTIONS */
+	while (!found && getline(&line, &room, file) > 0) {
+		char *type = strstr(line, " - ");
+		char *field = line, *next = line, *root = NULL;
+		int n;
+
+		if (!type || strncmp(type + 3, "cgroup2 ", 8))
+			continue;
+		for (n = 0; n < 5 && next; n++) {
+			field = strsep(&next, " ");
+			if (n == 3)
+				root = field;
+		}
+		if (n < 5)
+			continue;
+		unescape(field);
+		if (strcmp(root, "/"))
+			elsewhere = true;
+		else if (strlen(field) < size)
+			found = strcpy(ret_path, field);
+	}
+	free(line);
+	fclose(file);
+	if (found)
+		return 0;
+	if (elsewhere)
+		return czone_fail(-EOPNOTSUPP, "cgroup v2 is mounted here without the root of its hierarchy");
+	return czone_fail(-EOPNOTSUPP, "cgroup v2 is not mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+}
+
+/* Whether the list in the cgroup's own cgroup.controllers has "memory". */
+static int check_memory_controller(int cgroup, const char *mount, const char *path)
+{
+	int fd = openat(cgroup, "cgroup.controllers", O_RDONLY | O_CLOEXEC);
+	char list[1024], *rest = list, *word;
+	ssize_t n;
+
+	if (fd < 0)
+		return czone_fail(-errno, "%s%s/cgroup.controllers: %s", mount, path, strerror(errno));
+	n = read(fd, list, sizeof(list) - 1);
+	if (n < 0)
+		n = czone_fail(-errno, "%s%s/cgroup.controllers: %s", mount, path, strerror(errno));
+	close(fd);
+	if (n < 0)
+		return n;
+	list[n] = 0;
+	while ((word = strsep(&rest, " \n"))) {
+		if (!strcmp(word, "memory"))
+			return 0;
+	}
+	return czone_fail(-EOPNOTSUPP,
+			  "cgroup %s is without the memory controller: write +memory to the cgroup.subtree_control of its parent",
+			  path);
+}
+
+int cgroup_open(const char *mount, const char *path)
+{
+	/* a path from here stays here, whatever is mounted over it */
+	struct open_how how = {
+		.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
+	};
+	const char *relative = path + strspn(path, "/");
+	struct statfs fs;
+	int root, fd, r;
+
+	root = open(mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return czone_fail(-errno, "%s: %s", mount, strerror(errno));
+	fd = syscall(SYS_openat2, root, *relative ? relative : ".", &how, sizeof(how));
+	r = fd < 0 ? -errno : 0;
+	close(root);
+	if (r == -ENOENT)
+		return czone_fail(r, "no such cgroup: %s in %s", path, mount);
+	if (r < 0)
+		return czone_fail(r, "cgroup %s in %s: %s", path, mount, strerror(-r));
+	if (fstatfs(fd, &fs) < 0)
+		r = czone_fail(-errno, "%s%s: %s", mount, path, strerror(errno));
+	else if ((unsigned long)fs.f_type != CGROUP2_SUPER_MAGIC)
+		r = czone_fail(-EOPNOTSUPP, "%s%s is not in cgroup v2", mount, path);
+	else
+		r = check_memory_controller(fd, mount, path);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+set(guest
+	guest/caps.c
+	guest/cgroup.c
+	guest/driver.c
+	guest/netlink.c
+)

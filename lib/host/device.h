@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The czone-virtio device of one VM, served by this process: what the rest of
+ * the host half sees of it. Nothing here knows libvirt or QEMU.
+ */
+#ifndef LIB_HOST_DEVICE_H
+#define LIB_HOST_DEVICE_H
+
+#include <linux/virtio_czone.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct device;
+
+/* Listen on a unix socket (mode 0600, removed at close) for one VMM to connect. */
+int device_open(const char *socket_path, struct device **ret_device);
+
+/* Stop serving, wake every waiter with -ESHUTDOWN, free. NULL is fine. */
+void device_close(struct device *device);
+
+/*
+ * Which guest-physical range is the pool, and the host page size behind it.
+ * Before the guest's driver starts, or later for one that is hot-added. The
+ * device offers it to the guest (VIRTIO_CZONE_OP_ADD_REGION) once the VMM has
+ * handed over the memory, and releases nothing outside pool ranges, except
+ * reports for CZONE_ID_VM inside boot memory.
+ */
+int device_add_pool(struct device *device, uint64_t start, uint64_t size, unsigned int backing_shift);
+
+/* Wait until the driver is up and has taken every pool range. */
+int device_wait_ready(struct device *device, uint32_t timeout_ms);
+
+struct device_request {
+	uint16_t op;		/* enum virtio_czone_op */
+	uint32_t zone;
+	uint64_t arg[4];
+	const char *path;	/* or NULL */
+};
+
+struct device_reply {
+	uint32_t zone;
+	uint32_t count;
+	uint64_t value[VIRTIO_CZONE_VALUES_MAX];
+};
+
+/*
+ * Ask the guest and wait. Any thread. Returns the guest's status as a negative
+ * errno (the reply is filled then, too), -ETIMEDOUT when there was no answer a
+ * little after timeout_ms, -ENOTCONN without a driver, -ESHUTDOWN when the VM
+ * has gone or the device is closed.
+ */
+int device_ask(struct device *device, const struct device_request *request, uint32_t timeout_ms,
+	       struct device_reply *ret_reply);
+
+struct device_range {
+	uint64_t start;
+	uint64_t size;
+};
+
+/* Host memory behind guest-physical ranges, by SEEK_DATA and SEEK_HOLE. */
+int device_resident(struct device *device, const struct device_range *range, size_t n,
+		    uint64_t *ret_bytes);
+
+/* Allocated blocks of the files behind the pool and behind the boot memory, each inode once. */
+int device_allocated(struct device *device, uint64_t *ret_pool, uint64_t *ret_boot);
+
+/* Bytes that reports have brought back so far. */
+uint64_t device_returned(struct device *device);
+
+/* The VMM's process, from the socket's credentials; 0 before it has connected. */
+pid_t device_peer(struct device *device);
+
+#endif /* LIB_HOST_DEVICE_H */

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "punch.h"
+#include "thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One call: about 1 ms on 4 KiB pages; cancels wait for one. */
+#define CHUNK ((uint64_t)4 << 20)
+/* A queue's turn, when others wait. */
+#define TURN_MS 5
+/* What is sorted and merged together. */
+#define BATCH_JOBS 32
+
+static pthread_mutex_t users_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned int users;
+static pthread_t thread;
+
+/* Protects all queues; never held while punching, nor while done() runs. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t work = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
+static struct punch_queue *turns, **turns_end = &turns;
+static bool stop;
+
+static void list_add(struct punch_queue *q)
+{
+	if (q->listed)
+		return;
+	q->listed = true;
+	q->next = NULL;
+	*turns_end = q;
+	turns_end = &q->next;
+}
+
+static void list_remove(struct punch_queue *q)
+{
+	struct punch_queue **p = &turns;
+
+	if (!q->listed)
+		return;
+	while (*p != q)
+		p = &(*p)->next;
+	*p = q->next;
+	if (turns_end == &q->next)
+		turns_end = p;
+	q->listed = false;
+}
+
+static int by_start(const void *a, const void *b)
+{
+	const struct device_range *x = a, *y = b;
+
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* Sort, and join what touches: neighbours are one call instead of thousands. */
+static size_t merge(struct device_range *range, size_t n)
+{
+	size_t out = 0;
+
+	qsort(range, n, sizeof(*range), by_start);
+	for (size_t i = 1; i < n; i++) {
+		struct device_range *last = &range[out], *r = &range[i];
+		uint64_t last_end = last->start + last->size, end = r->start + r->size;
+
+		if (r->start > last_end)
+			range[++out] = *r;
+		else if (end > last_end)
+			last->size = end - last->start;
+	}
+	return out + 1;
+}
+
+/* Take the jobs of one zone from the front of the queue. With the lock. */
+static void batch_take(struct punch_queue *q)
+{
+	struct punch_job *job = q->first;
+	size_t jobs = 0;
+
+	q->batch = job;
+	q->batch_cancels = q->cancels;
+	while (job->next && ++jobs < BATCH_JOBS && job->next->zone == q->batch->zone)
+		job = job->next;
+	q->first = job->next;
+	if (!q->first)
+		q->last = &q->first;
+	job->next = NULL;
+}
+
+/* The rest without it: only this thread knows the batch. */
+static void batch_prepare(struct punch_queue *q)
+{
+	size_t ranges = 0;
+
+	for (struct punch_job *job = q->batch; job; job = job->next)
+		ranges += job->n;
+	q->n_runs = q->at_run = 0;
+	q->at_byte = q->freed = 0;
+	q->error = 0;
+	q->run = malloc(sizeof(*q->run) * (ranges ? ranges : 1));
+	if (!q->run) {
+		q->error = -ENOMEM;
+		return;
+	}
+	for (struct punch_job *job = q->batch; job; job = job->next)
+		for (size_t i = 0; i < job->n; i++)
+			q->run[q->n_runs++] = job->range[i];
+	if (q->n_runs)
+		q->n_runs = merge(q->run, q->n_runs);
+}
+
+static uint64_t job_size(const struct punch_job *job)
+{
+	uint64_t size = 0;
+
+	for (size_t i = 0; i < job->n; i++)
+		size += job->range[i].size;
+	return size;
+}
+
+/* Share what came back among the jobs by their size; the sum stays what was measured. */
+static void batch_share(struct punch_queue *q)
+{
+	uint64_t freed = q->freed, size = 0;
+
+	for (struct punch_job *job = q->batch; job; job = job->next)
+		size += job_size(job);
+	for (struct punch_job *job = q->batch; job; job = job->next) {
+		uint64_t mine = job_size(job);
+
+		job->bytes = size ? (unsigned __int128)freed * mine / size : 0;
+		freed -= job->bytes;
+		size -= mine;
+		job->error = q->error;
+	}
+}
+
+static void batch_end(struct punch_queue *q, void (*each)(struct punch_job *job))
+{
+	struct punch_job *job = q->batch;
+
+	while (job) {
+		struct punch_job *next = job->next;
+
+		(each ? each : job->done)(job);
+		job = next;
+	}
+	free(q->run);
+	q->run = NULL;
+	q->batch = NULL;
+}
+
+/* Release up to one chunk from `start` on; how far it got, and what came back. */
+static int punch(struct memory *memory, uint64_t start, uint64_t size, uint64_t *ret_size,
+		 uint64_t *ret_freed)
+{
+	uint64_t offset, region_left, before, after;
+	struct memory_file *file = memory_file_at(memory, start, &offset, &region_left);
+	int error;
+
+	if (!file) {
+		*ret_size = size;
+		return -EFAULT;
+	}
+	if (size > region_left)
+		size = region_left;
+	/* end on a multiple, so that no huge page is cut in two */
+	if (size > CHUNK - offset % CHUNK)
+		size = CHUNK - offset % CHUNK;
+	*ret_size = size;
+	error = memory_file_level(file, offset, size, &before);
+	if (!error && fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size))
+		error = -errno;
+	if (!error)
+		error = memory_file_level(file, offset, size, &after);
+	if (!error && before > after)
+		*ret_freed = before - after < size ? before - after : size;
+	memory_file_put(file);
+	return error;
+}
+
+/* One chunk of the batch. */
+static void batch_step(struct punch_queue *q)
+{
+	const struct device_range *run = &q->run[q->at_run];
+	uint64_t left = run->size - q->at_byte, size = 0, freed = 0;
+	int error = punch(q->memory, run->start + q->at_byte, left, &size, &freed);
+
+	q->freed += freed;
+	if (error && !q->error)
+		q->error = error;
+	q->at_byte += size;
+	if (size == left) {
+		q->at_run++;
+		q->at_byte = 0;
+	}
+}
+
+/* Work on a queue for a while. With the lock, which it gives up in between. */
+static void turn(struct punch_queue *q)
+{
+	uint64_t end = now_ms() + TURN_MS;
+
+	do {
+		bool cancelled;
+
+		if (!q->batch) {
+			batch_take(q);
+			pthread_mutex_unlock(&lock);
+			batch_prepare(q);
+			pthread_mutex_lock(&lock);
+		}
+		cancelled = q->cancels != q->batch_cancels;
+		if (!cancelled && q->at_run < q->n_runs) {
+			q->punching = true;
+			pthread_mutex_unlock(&lock);
+			batch_step(q);
+			pthread_mutex_lock(&lock);
+			q->punching = false;
+			q->chunks++;
+			pthread_cond_broadcast(&idle);
+			cancelled = q->cancels != q->batch_cancels;
+		}
+		if (cancelled || q->at_run == q->n_runs) {
+			pthread_mutex_unlock(&lock);
+			batch_share(q);
+			batch_end(q, cancelled ? q->free_job : NULL);
+			pthread_mutex_lock(&lock);
+		}
+	} while ((q->first || q->batch) && now_ms() < end);
+}
+
+static void *run(void *unused)
+{
+	(void)unused;
+	pthread_mutex_lock(&lock);
+	while (!stop) {
+		struct punch_queue *q = turns;
+
+		if (!q) {
+			pthread_cond_wait(&work, &lock);
+			continue;
+		}
+		list_remove(q);
+		q->busy = true;
+		turn(q);
+		q->busy = false;
+		pthread_cond_broadcast(&idle);
+		if (q->first || q->batch)
+			list_add(q);
+	}
+	pthread_mutex_unlock(&lock);
+	return NULL;
+}
+
+int punch_get(void)
+{
+	int error = 0;
+
+	pthread_mutex_lock(&users_lock);
+	if (!users) {
+		stop = false;
+		error = thread_start(&thread, "czone-punch", run);
+	}
+	if (!error)
+		users++;
+	pthread_mutex_unlock(&users_lock);
+	return error;
+}
+
+void punch_put(void)
+{
+	pthread_mutex_lock(&users_lock);
+	if (!--users) {
+		pthread_mutex_lock(&lock);
+		stop = true;
+		pthread_cond_signal(&work);
+		pthread_mutex_unlock(&lock);
+		pthread_join(thread, NULL);
+	}
+	pthread_mutex_unlock(&users_lock);
+}
+
+void punch_queue_init(struct punch_queue *q, struct memory *memory,
+		      void (*free_job)(struct punch_job *job))
+{
+	memset(q, 0, sizeof(*q));
+	q->memory = memory;
+	q->free_job = free_job;
+	q->last = &q->first;
+}
+
+void punch_submit(struct punch_queue *q, struct punch_job *job)
+{
+	job->next = NULL;
+	job->error = 0;
+	job->bytes = 0;
+	pthread_mutex_lock(&lock);
+	*q->last = job;
+	q->last = &job->next;
+	if (!q->busy) {
+		list_add(q);
+		pthread_cond_signal(&work);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static void settle(struct punch_queue *q)
+{
+	unsigned int chunks = q->chunks;
+
+	while (q->punching && q->chunks == chunks)
+		pthread_cond_wait(&idle, &lock);
+}
+
+void punch_settle(struct punch_queue *q)
+{
+	pthread_mutex_lock(&lock);
+	settle(q);
+	pthread_mutex_unlock(&lock);
+}
+
+void punch_cancel(struct punch_queue *q)
+{
+	struct punch_job *job;
+
+	pthread_mutex_lock(&lock);
+	job = q->first;
+	q->first = NULL;
+	q->last = &q->first;
+	q->cancels++;
+	if (!q->busy && !q->batch)
+		list_remove(q);
+	settle(q);
+	pthread_mutex_unlock(&lock);
+	while (job) {
+		struct punch_job *next = job->next;
+
+		q->free_job(job);
+		job = next;
+	}
+}
+
+void punch_queue_close(struct punch_queue *q)
+{
+	punch_cancel(q);
+	pthread_mutex_lock(&lock);
+	while (q->busy)
+		pthread_cond_wait(&idle, &lock);
+	list_remove(q);
+	pthread_mutex_unlock(&lock);
+	if (q->batch)
+		batch_end(q, q->free_job);
+}

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+set(host
+	host/device.c
+	host/domain_xml.c
+	host/driver.c
+	host/event_loop.c
+	host/log_queue.c
+	host/memory.c
+	host/poll_thread.c
+	host/pool.c
+	host/punch.c
+	host/report.c
+	host/request.c
+	host/thread.c
+	host/vhost_user.c
+	host/vhost_user_socket.c
+	host/virtqueue.c
+	host/vm.c
+)

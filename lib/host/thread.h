@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Threads of the library: all signals blocked, so that the program's handlers run in its own. */
+#ifndef LIB_HOST_THREAD_H
+#define LIB_HOST_THREAD_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <time.h>
+
+/* 0 or a negative errno. name has at most 15 characters. */
+int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *));
+
+/* A condition whose timed waits are in CLOCK_MONOTONIC. */
+void cond_init(pthread_cond_t *cond);
+
+/* Now, and an absolute time for pthread_cond_timedwait(), in ms of CLOCK_MONOTONIC. */
+uint64_t now_ms(void);
+struct timespec at_ms(uint64_t ms);
+
+#endif /* LIB_HOST_THREAD_H */

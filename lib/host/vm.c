@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Starting and stopping a VM through libvirt. */
+#include "domain_xml.h"
+#include "event_loop.h"
+#include "host.h"
+#include "../driver.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <libvirt/libvirt-qemu.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <mntent.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define BOOT_DEFAULT ((uint64_t)256 << 20)
+#define POOL_DEFAULT ((uint64_t)4 << 30)
+#define SECTION ((uint64_t)128 << 20)	/* the guest takes memory in sections */
+#define START_TIMEOUT_MS 120000
+#define TMPFS_MAGIC 0x01021994
+
+struct host_domain {
+	pthread_mutex_t lock;
+	virConnectPtr connection;
+	virDomainPtr domain;	/* NULL once it is stopped */
+	bool own_loop;
+	char *console;		/* the guest's serial console, a file */
+	char *socket;
+};
+
+static int libvirt_fail(int error, const char *what)
+{
+	virErrorPtr e = virGetLastError();
+	const char *message = e && e->message ? e->message : "no reason given";
+
+	if (strstr(message, "not a valid device model name"))
+		return czone_fail(-ENOEXEC, "%s: this QEMU is without vhost-user-test-device-pci, which came with QEMU 11: %s",
+				  what, message);
+	if (strstr(message, "Failed to parse user"))
+		return czone_fail(error, "%s: libvirt wants a user that does not exist, though it will not use it; make it with 'adduser --system --group --no-create-home libvirt-qemu': %s",
+				  what, message);
+	if (strstr(message, "Failed to acquire pid file"))
+		return czone_fail(-EBUSY, "%s: another process uses this state_dir: %s", what, message);
+	return czone_fail(error, "%s: libvirt says: %s", what, message);
+}
+
+static char *format(const char *fmt, ...)
+{
+	va_list ap;
+	char *s;
+
+	va_start(ap, fmt);
+	if (vasprintf(&s, fmt, ap) < 0)
+		s = NULL;
+	va_end(ap);
+	return s;
+}
+
+static int make_dir(const char *path)
+{
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return czone_fail(-errno, "directory %s cannot be made: %s", path, strerror(errno));
+	return 0;
+}
+
+/*
+ * The embedded driver reads its settings below its root: no helper processes,
+ * no other user, no cgroups or namespaces, all of which need a daemon or root.
+ */
+static int write_settings(const char *root)
+{
+	char *etc = format("%s/etc", root), *path = format("%s/etc/qemu.conf", root);
+	int error = -ENOMEM;
+	FILE *f;
+
+	if (!etc || !path)
+		goto out;
+	error = make_dir(root);
+	if (!error)
+		error = make_dir(etc);
+	if (error)
+		goto out;
+	f = fopen(path, "we");
+	if (!f) {
+		error = czone_fail(-errno, "%s cannot be written: %s", path, strerror(errno));
+		goto out;
+	}
+	fprintf(f, "stdio_handler = \"file\"\nsecurity_driver = \"none\"\nnamespaces = []\n"
+		"cgroup_controllers = []\nremember_owner = 0\ndynamic_ownership = 0\n"
+		"user = \"+%u\"\ngroup = \"+%u\"\n", geteuid(), getegid());
+	if (fclose(f))
+		error = czone_fail(-EIO, "%s cannot be written", path);
+out:
+	free(etc);
+	free(path);
+	return error;
+}
+
+/* For a URI's query: what is not plain is percent-encoded. */
+static char *encoded(const char *text)
+{
+	char *result = malloc(3 * strlen(text) + 1), *p = result;
+
+	for (; p && *text; text++) {
+		unsigned char c = *text;
+
+		if (isalnum(c) || strchr("/-._~", c))
+			*p++ = c;
+		else
+			p += sprintf(p, "%%%02X", c);
+	}
+	if (p)
+		*p = 0;
+	return result;
+}
+
+/*
+ * libvirt makes QEMU's monitor a socket below its root, in a directory with the
+ * domain's number and the first 20 characters of its name.
+ */
+static int check_monitor_path(const char *root, const char *name)
+{
+	struct sockaddr_un address;
+	char *path = format("%s/lib/qemu/domain-99999-%.20s/monitor.sock", root, name);
+	size_t length = path ? strlen(path) : 0;
+
+	free(path);
+	if (!path)
+		return -ENOMEM;
+	if (length >= sizeof(address.sun_path))
+		return czone_fail(-ENAMETOOLONG,
+				  "state_dir is too long by %zu characters: libvirt's socket %s/lib/qemu/domain-.../monitor.sock may have %zu",
+				  length - sizeof(address.sun_path) + 1, root, sizeof(address.sun_path) - 1);
+	return 0;
+}
+
+/*
+ * A process can have one embedded driver, and libvirt never lets go of its root:
+ * the first VM's, for the life of the process. All VMs that name no URI share it.
+ */
+static int connect_embedded(const char *state_dir, const char *name, virConnectPtr *ret)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static virConnectPtr embedded;
+	static char *root;
+	char *escaped = NULL, *uri = NULL;
+	int error = 0;
+
+	pthread_mutex_lock(&lock);
+	if (!embedded) {
+		free(root);
+		root = format("%s/libvirt", state_dir);
+		escaped = root ? encoded(root) : NULL;
+		uri = format("qemu:///embed?root=%s", escaped ? escaped : "");
+		if (!escaped || !uri)
+			error = -ENOMEM;
+	}
+	if (!error)
+		error = check_monitor_path(root, name);
+	if (!error && !embedded) {
+		error = write_settings(root);
+		if (!error) {
+			embedded = virConnectOpen(uri);
+			if (!embedded)
+				error = libvirt_fail(-EIO, uri);
+		}
+	}
+	if (!error) {
+		virConnectRef(embedded);
+		*ret = embedded;
+	}
+	pthread_mutex_unlock(&lock);
+	free(escaped);
+	free(uri);
+	return error;
+}
+
+/* KVM works where the CPU's own virtualisation shows; /dev/kvm alone proves nothing. */
+static bool kvm_usable(void)
+{
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+	FILE *f;
+
+	if (access("/dev/kvm", R_OK | W_OK))
+		return false;
+	f = fopen("/proc/cpuinfo", "re");
+	if (!f)
+		return false;
+	while (!found && getline(&line, &size, f) > 0)
+		found = !strncmp(line, "flags", 5) && (strstr(line, " vmx ") || strstr(line, " svm "));
+	free(line);
+	fclose(f);
+	return found;
+}
+
+static char *find_emulator(void)
+{
+	const char *named = getenv("CZONE_QEMU"), *path = getenv("PATH");
+	char *copy, *dir, *save, *found = NULL;
+
+	if (named && *named)
+		return strdup(named);
+	copy = strdup(path ? path : "/usr/bin");
+	for (dir = copy ? strtok_r(copy, ":", &save) : NULL; dir && !found; dir = strtok_r(NULL, ":", &save)) {
+		found = format("%s/qemu-system-x86_64", dir);
+		if (found && access(found, X_OK)) {
+			free(found);
+			found = NULL;
+		}
+	}
+	free(copy);
+	return found;
+}
+
+/* Does this kernel use huge pages for shared memory that nobody asked them for? */
+static bool shmem_huge(const char *mode)
+{
+	char text[128] = "";
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+	bool found = false;
+
+	if (f) {
+		found = fgets(text, sizeof(text), f) && strstr(text, mode);
+		fclose(f);
+	}
+	return found;
+}
+
+/* log2 of the pages that the host takes for a first touch of the pool. */
+static int pool_backing(const struct czone_vm_opts *o, unsigned int *ret_shift)
+{
+	char buffer[8192], *real;
+	struct mntent mount;
+	size_t best = 0;
+	struct statfs fs;
+	bool huge = false;
+	FILE *f;
+
+	*ret_shift = 12;
+	if (o->pool_backing == CZONE_POOL_MEMFD) {
+		if (shmem_huge("[always]") || shmem_huge("[within_size]") || shmem_huge("[force]"))
+			*ret_shift = 21;
+		return 0;
+	}
+	real = realpath(o->pool_dir, NULL);
+	if (!real || statfs(real, &fs)) {
+		int error = -errno;
+
+		free(real);
+		return czone_fail(error, "pool_dir %s: %s", o->pool_dir, strerror(-error));
+	}
+	if (fs.f_type != TMPFS_MAGIC) {
+		free(real);
+		return czone_fail(-EINVAL, "pool_dir %s is not on a tmpfs, so it is no memory", o->pool_dir);
+	}
+	/* the mount with the longest path above it is the one it is on */
+	f = setmntent("/proc/self/mounts", "re");
+	while (f && getmntent_r(f, &mount, buffer, sizeof(buffer))) {
+		size_t n = strlen(mount.mnt_dir);
+		const char *option;
+
+		if (n >= best && !strncmp(real, mount.mnt_dir, n) &&
+		    (n == 1 || !real[n] || real[n] == '/')) {
+			best = n;
+			option = hasmntopt(&mount, "huge");
+			huge = option && strncmp(option, "huge=never", 10);
+		}
+	}
+	if (f)
+		endmntent(f);
+	free(real);
+	if ((huge && !shmem_huge("[deny]")) || shmem_huge("[force]"))
+		*ret_shift = 21;
+	return 0;
+}
+
+/* Where QEMU has put the pool in the guest's address space. */
+static int pool_address(virDomainPtr domain, uint64_t *ret_start, uint64_t *ret_size)
+{
+	json_t *reply, *device;
+	char *text = NULL;
+	size_t i;
+	int error = -EPROTO;
+
+	if (virDomainQemuMonitorCommand(domain, "{\"execute\":\"query-memory-devices\"}", &text, 0) < 0)
+		return libvirt_fail(-EIO, "asking QEMU for its memory devices");
+	reply = json_loads(text, 0, NULL);
+	json_array_foreach(json_object_get(reply, "return"), i, device) {
+		json_t *data = json_object_get(device, "data");
+		const char *id = json_string_value(json_object_get(data, "id"));
+
+		if (id && !strcmp(id, DOMAIN_POOL_ID)) {
+			*ret_start = json_integer_value(json_object_get(data, "addr"));
+			*ret_size = json_integer_value(json_object_get(data, "size"));
+			error = 0;
+		}
+	}
+	if (error)
+		czone_fail(error, "QEMU does not list the pool among its memory devices: %.200s", text);
+	json_decref(reply);
+	free(text);
+	return error;
+}
+
+/* The console's last lines, for an error text: what a guest that did not come up said. */
+static void console_tail(const char *path, char *buffer, size_t size)
+{
+	ssize_t n = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		off_t end = lseek(fd, 0, SEEK_END), from = end > (off_t)size - 1 ? end - (off_t)size + 1 : 0;
+
+		n = pread(fd, buffer, size - 1, from);
+		close(fd);
+	}
+	buffer[n > 0 ? n : 0] = 0;
+}
+
+static int check(const struct czone_vm_opts *o)
+{
+	struct sockaddr_un address;
+
+	if (!o->state_dir)
+		return czone_fail(-EINVAL, "state_dir is missing: where sockets and logs shall go");
+	if (!o->kernel)
+		return czone_fail(-EINVAL, "kernel is missing: the guest kernel's image");
+	if (access(o->kernel, R_OK))
+		return czone_fail(-errno, "kernel %s: %s", o->kernel, strerror(errno));
+	if (o->initrd && access(o->initrd, R_OK))
+		return czone_fail(-errno, "initrd %s: %s", o->initrd, strerror(errno));
+	for (int i = 0; o->disks && o->disks[i]; i++) {
+		const char *path = o->disks[i] + (strncmp(o->disks[i], "ro:", 3) ? 0 : 3);
+
+		if (i == 26)
+			return czone_fail(-EINVAL, "more than 26 disks");
+		if (access(path, R_OK))
+			return czone_fail(-errno, "disk %s: %s", path, strerror(errno));
+	}
+	if (o->pool_backing > CZONE_POOL_FILE)
+		return czone_fail(-EINVAL, "pool_backing %d is not known", o->pool_backing);
+	if (o->pool_backing == CZONE_POOL_FILE && !o->pool_dir)
+		return czone_fail(-EINVAL, "pool_dir is missing: a file-backed pool needs a directory");
+	if (o->pool_bytes % SECTION)
+		return czone_fail(-EINVAL, "pool_bytes %llu is not a multiple of 128 MiB",
+				  (unsigned long long)o->pool_bytes);
+	if (o->channel && strlen(o->channel) >= sizeof(address.sun_path))
+		return czone_fail(-ENAMETOOLONG, "channel %s is longer than a socket's path may be", o->channel);
+	if (o->kvm > 2)
+		return czone_fail(-EINVAL, "kvm is %u, not 0 (automatic), 1 (KVM) or 2 (TCG)", o->kvm);
+	return 0;
+}
+
+static void domain_free(struct host_domain *d)
+{
+	if (d->domain)
+		virDomainFree(d->domain);
+	if (d->connection)
+		virConnectClose(d->connection);
+	if (d->own_loop)
+		event_loop_put();
+	pthread_mutex_destroy(&d->lock);
+	free(d->console);
+	free(d->socket);
+	free(d);
+}
+
+int host_vm_stop(struct host_vm *host)
+{
+	struct host_domain *d = host->domain;
+	int error = 0;
+
+	pthread_mutex_lock(&d->lock);
+	if (d->domain) {
+		if (virDomainDestroy(d->domain) < 0 && virDomainIsActive(d->domain) == 1)
+			error = libvirt_fail(-EIO, "stopping the VM");
+		if (!error) {
+			virDomainFree(d->domain);
+			d->domain = NULL;
+		}
+	}
+	pthread_mutex_unlock(&d->lock);
+	return error;
+}
+
+void host_vm_close(struct host_vm *host)
+{
+	if (!host)
+		return;
+	/* First the VM, then the device: QEMU aborts when its backend goes away. */
+	if (host->domain && host_vm_stop(host))
+		czone_log(CZONE_LOG_ERROR, "%s", czone_error_detail());
+	device_close(host->device);
+	if (host->domain)
+		domain_free(host->domain);
+	free(host);
+}
+
+static int start(struct host_vm *host, struct czone_vm_opts *o)
+{
+	struct host_domain *d = host->domain;
+	bool embedded = !o->uri || strstr(o->uri, "/embed");
+	bool kvm = o->kvm == 1 || (!o->kvm && kvm_usable());
+	uint64_t pool_start = 0, pool_size = 0;
+	unsigned int shift;
+	char *xml, tail[600];
+	int error;
+
+	error = pool_backing(o, &shift);
+	if (error)
+		return error;
+	d->console = format("%s/%s.console", o->state_dir, o->name);
+	d->socket = format("%s/%s.czone", o->state_dir, o->name);
+	if (!d->console || !d->socket)
+		return -ENOMEM;
+	if (o->event_loop == CZONE_EVENT_LOOP_OWN) {
+		error = event_loop_get();
+		if (error)
+			return error;
+		d->own_loop = true;
+	}
+	if (o->uri) {
+		d->connection = virConnectOpen(o->uri);
+		if (!d->connection)
+			return libvirt_fail(-EIO, o->uri);
+	} else {
+		error = connect_embedded(o->state_dir, o->name, &d->connection);
+		if (error)
+			return error;
+	}
+	error = device_open(d->socket, &host->device);
+	if (error)
+		return error;
+	xml = domain_xml(o, d->socket, d->console, kvm);
+	if (!xml)
+		return -ENOMEM;
+	czone_log(CZONE_LOG_DEBUG, "domain: %s", xml);
+	/* a daemon can end the VM when we die; the embedded driver cannot */
+	d->domain = virDomainCreateXML(d->connection, xml, VIR_DOMAIN_START_PAUSED |
+				       (embedded ? 0 : VIR_DOMAIN_START_AUTODESTROY));
+	free(xml);
+	if (!d->domain)
+		return libvirt_fail(-EIO, "starting the VM");
+	error = pool_address(d->domain, &pool_start, &pool_size);
+	if (!error)
+		error = device_add_pool(host->device, pool_start, pool_size, shift);
+	if (error)
+		return error;
+	if (virDomainResume(d->domain) < 0)
+		return libvirt_fail(-EIO, "letting the VM run");
+	error = device_wait_ready(host->device, o->timeout_ms);
+	if (error) {
+		console_tail(d->console, tail, sizeof(tail));
+		return czone_fail(error, "the guest's czone driver did not come up (%s) within %u ms; the console (%s) ends: %s",
+				  strerror(-error), o->timeout_ms, d->console, tail);
+	}
+	return 0;
+}
+
+int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
+{
+	static atomic_uint counter;
+	struct czone_vm_opts o = *opts;
+	char *name = NULL, *emulator = NULL, *state_dir;
+	struct host_vm *host = NULL;
+	int error;
+
+	if (!o.boot_bytes)
+		o.boot_bytes = BOOT_DEFAULT;
+	if (!o.pool_bytes)
+		o.pool_bytes = POOL_DEFAULT;
+	if (!o.vcpus)
+		o.vcpus = 1;
+	if (!o.timeout_ms)
+		o.timeout_ms = START_TIMEOUT_MS;
+	error = check(&o);
+	if (!error)
+		error = make_dir(o.state_dir);
+	if (error)
+		return error;
+	o.state_dir = state_dir = realpath(o.state_dir, NULL);
+	if (!state_dir)
+		return czone_fail(-errno, "state_dir %s: %s", opts->state_dir, strerror(errno));
+	if (!o.name)
+		o.name = name = format("czone-%d-%u", getpid(), atomic_fetch_add(&counter, 1));
+	if (!o.emulator)
+		o.emulator = emulator = find_emulator();
+	host = calloc(1, sizeof(*host));
+	if (host)
+		host->domain = calloc(1, sizeof(*host->domain));
+	if (!o.emulator) {
+		error = czone_fail(-ENOEXEC, "no qemu-system-x86_64 in PATH, and CZONE_QEMU is not set");
+	} else if (access(o.emulator, X_OK)) {
+		error = czone_fail(-ENOEXEC, "emulator %s: %s", o.emulator, strerror(errno));
+	} else if (!o.name || !host || !host->domain) {
+		free(host);
+		host = NULL;
+		error = czone_fail(-ENOMEM, "no memory for a VM");
+	} else {
+		pthread_mutex_init(&host->domain->lock, NULL);
+		error = start(host, &o);
+	}
+	if (error && host) {
+		/* keep the first failure's text over those of the clean-up */
+		char *detail = strdup(czone_error_detail());
+
+		host_vm_close(host);
+		czone_fail(error, "%s", detail ? detail : "");
+		free(detail);
+	} else if (!error) {
+		vm->priv = host;
+		vm->driver = &czone_host_driver;
+	}
+	free(name);
+	free(emulator);
+	free(state_dir);
+	return error;
+}
