@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Between the structs of czone.h and Python's dictionaries; handles as capsules. */
+#ifndef BINDINGS_PYTHON_CONVERT_H
+#define BINDINGS_PYTHON_CONVERT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <czone.h>
+
+/*
+ * Options from a dictionary; a name that is no option is a TypeError. Strings
+ * stay the dictionary's. 0, or -1 with an exception.
+ */
+int vm_opts_from_dict(PyObject *dict, struct czone_vm_opts *opts);
+void vm_opts_free(struct czone_vm_opts *opts);
+int create_opts_from_dict(PyObject *dict, struct czone_create_opts *opts);
+int reclaim_opts_from_dict(PyObject *dict, struct czone_reclaim_opts *opts);
+
+/* New references, NULL with an exception. */
+PyObject *zone_stats_to_dict(const struct czone_zone_stats *stats);
+PyObject *vm_stats_to_dict(const struct czone_vm_stats *stats);
+PyObject *destroy_report_to_dict(const struct czone_destroy_report *report);
+PyObject *ranges_to_list(const struct czone_range *ranges, size_t n);
+PyObject *ids_to_list(const uint32_t *ids, size_t n);
+
+/* Capsules own one reference of their object and give it up when they go. */
+PyObject *vm_to_capsule(czone_vm *vm);
+PyObject *zone_to_capsule(czone *zone);
+czone_vm *vm_from_capsule(PyObject *capsule);
+czone *zone_from_capsule(PyObject *capsule);
+
+/* The class of exceptions for errors of the library. */
+void set_error_class(PyObject *cls);
+
+/* Raise what the last call in this thread says about a negative errno. */
+void raise_error(int error);
+
+/* A czone_log_fn whose userdata is a callable (level, message). */
+void log_to_python(enum czone_log_level level, const char *message, void *callable);
+
+#endif /* BINDINGS_PYTHON_CONVERT_H */

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Memory zones for the containers of a virtual machine.
+
+Inside a guest, on the kernel that runs there:
+
+    import czone
+
+    with czone.open() as vm, vm.create(64 << 20, cgroup="/pods/a") as zone:
+        ...                      # run something in that cgroup
+        zone.reclaim()           # bytes that came back to the host
+        print(zone.stats())
+
+On a host, on a VM that this process starts:
+
+    with czone.VM.start(state_dir="/tmp/vm", kernel="bzImage", initrd="initrd.gz") as vm:
+        zone = vm.create(64 << 20, cgroup="/c/a")
+
+Sizes and addresses are bytes, times are seconds. Waiting calls let other
+threads run. Failures are czone.Error, an OSError whose errno says what and
+whose text says why.
+"""
+
+import atexit
+import errno
+import os
+import weakref
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Callable, List, NamedTuple, Optional
+
+from . import _czone
+
+__all__ = [
+    "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "LogLevel", "PoolBacking",
+    "Range", "VM", "VMStats", "Zone", "ZoneStats", "open", "set_log", "version",
+]
+
+BLOCK = _czone.CZONE_BLOCK
+"""Zones are made and resized in steps of this many bytes."""
+
+
+class Error(OSError):
+    """A call failed: errno as in czone.h, and a text for people.
+
+    `report` is the DestroyReport of a destroy() that found the zone busy,
+    `returned` what a reclaim() brought back that ran out of time; else None.
+    """
+
+    report: Optional["DestroyReport"] = None
+    returned: Optional[int] = None
+
+
+class ClosedError(ValueError):
+    """The object was closed before."""
+
+
+_czone.set_error_class(Error)
+
+
+class PoolBacking(IntEnum):
+    """What lies behind the pool of a VM."""
+
+    MEMFD = _czone.CZONE_POOL_MEMFD
+    FILE = _czone.CZONE_POOL_FILE
+
+
+class EventLoop(IntEnum):
+    """Whose libvirt event loop runs."""
+
+    OWN = _czone.CZONE_EVENT_LOOP_OWN
+    CALLER = _czone.CZONE_EVENT_LOOP_CALLER
+
+
+class LogLevel(IntEnum):
+    ERROR = _czone.CZONE_LOG_ERROR
+    WARNING = _czone.CZONE_LOG_WARNING
+    INFO = _czone.CZONE_LOG_INFO
+    DEBUG = _czone.CZONE_LOG_DEBUG
+
+
+class Range(NamedTuple):
+    """A contiguous range of a zone, in guest-physical addresses."""
+
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ZoneStats:
+    """Bytes. size = used + free_backed + free_unbacked. None: this side cannot know."""
+
+    id: int
+    spill: bool
+    size: int
+    used: int
+    free_backed: int
+    free_unbacked: int
+    file: int
+    returned: int
+    spilled: int
+    host_resident: Optional[int]
+    cgroup_id: int
+
+
+@dataclass(frozen=True)
+class VMStats:
+    """Bytes. None: this side cannot know."""
+
+    pool_size: int
+    pool_used: int
+    metadata: int
+    boot_size: int
+    boot_free: int
+    zones: int
+    returned: int
+    host_pool: Optional[int]
+    host_boot: Optional[int]
+    host_pss: Optional[int]
+    pid: int
+
+
+@dataclass(frozen=True)
+class DestroyReport:
+    """What a destroy did, in bytes."""
+
+    returned: int
+    dropped: int
+    migrated: int
+    stuck_pinned: int
+    stuck_poisoned: int
+    stuck_other: int
+
+
+def _milliseconds(timeout: Optional[float]) -> int:
+    """None is the default; shorter than a millisecond is a millisecond."""
+    if timeout is None:
+        return 0
+    if not timeout > 0:
+        raise ValueError(f"timeout {timeout!r} is not positive")
+    return max(1, int(min(timeout * 1000, 0xFFFFFFFF)))
+
+
+def _error(result: int) -> Error:
+    return Error(-result, _czone.czone_error_detail() or _czone.czone_strerror(result))
+
+
+def _returned(answer) -> int:
+    result, returned = answer
+    if result == 0:
+        return returned
+    error = _error(result)
+    if result == -errno.ETIMEDOUT:
+        error.returned = returned
+    raise error
+
+
+def _reclaim_arguments(size: Optional[int], with_cache: bool, timeout: Optional[float]):
+    options = {"timeout_ms": _milliseconds(timeout)}
+    if with_cache:
+        options["flags"] = _czone.CZONE_RECLAIM_WITH_CACHE
+    return _czone.CZONE_UNKNOWN if size is None else size, options
+
+
+def _all(function, handle) -> list:
+    """Everything that there is, though it may grow while we ask."""
+    room = 64
+    while True:
+        count, found = function(handle, room)
+        if count <= room:
+            return found
+        room = count
+
+
+class Zone:
+    """A zone. Made by VM.create() and VM.lookup(). As a context manager it is
+    destroyed at the end."""
+
+    def __init__(self, handle):
+        self._handle = handle
+        self._id = _czone.czone_id(handle)
+
+    @property
+    def id(self) -> int:
+        return self._id
+
+    def __repr__(self):
+        return f"<czone.Zone {self._id}>"
+
+    def attach_cgroup(self, path: str) -> None:
+        """Let the memory of a cgroup's tasks come from here from now on."""
+        _czone.czone_attach_cgroup(self._handle, os.fspath(path), 0)
+
+    def resize(self, size: int, *, timeout: Optional[float] = None) -> None:
+        """Grow or shrink."""
+        _czone.czone_resize(self._handle, size, _milliseconds(timeout))
+
+    def reclaim(self, size: Optional[int] = None, *, with_cache: bool = False,
+                timeout: Optional[float] = None) -> int:
+        """Give about so many free bytes back to the host, or all; how many came back."""
+        size, options = _reclaim_arguments(size, with_cache, timeout)
+        return _returned(_czone.czone_reclaim(self._handle, size, options))
+
+    def stats(self) -> ZoneStats:
+        values = _czone.czone_stats(self._handle)
+        values["spill"] = bool(values.pop("flags") & _czone.CZONE_CREATE_SPILL_ZONE)
+        return ZoneStats(**values)
+
+    def ranges(self) -> List[Range]:
+        return [Range(*r) for r in _all(_czone.czone_ranges, self._handle)]
+
+    def destroy(self, *, with_tasks: bool = False,
+                timeout: Optional[float] = None) -> DestroyReport:
+        """Take the zone down and give all of its memory back."""
+        flags = _czone.CZONE_DESTROY_WITH_TASKS if with_tasks else 0
+        result, values = _czone.czone_destroy(self._handle, flags, _milliseconds(timeout))
+        report = DestroyReport(**values)
+        if result == 0:
+            return report
+        error = _error(result)
+        if result in (-errno.EBUSY, -errno.ETIMEDOUT):
+            error.report = report
+        raise error
+
+    def __enter__(self) -> "Zone":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        try:
+            self.destroy()
+        except Error as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+
+class VM:
+    """A kernel that has zones. Made by open() and VM.start(). As a context
+    manager it is closed at the end, and stopped if start() made it."""
+
+    def __init__(self, handle, started: bool = False):
+        self._open_handle = handle
+        self._stop = weakref.finalize(self, _czone.czone_vm_stop, handle) if started else None
+
+    @classmethod
+    def start(cls, *, disks=(), timeout: Optional[float] = None, **options) -> "VM":
+        """Start a VM whose device this process serves.
+
+        The options are those of struct czone_vm_opts in czone.h: state_dir and
+        kernel are required, initrd, cmdline, boot_bytes, pool_bytes and so on
+        are not.
+        """
+        for name in ("state_dir", "emulator", "kernel", "initrd", "channel", "pool_dir"):
+            if options.get(name) is not None:
+                options[name] = os.fspath(options[name])
+        if disks:
+            options["disks"] = tuple(os.fspath(disk) for disk in disks)
+        options["timeout_ms"] = _milliseconds(timeout)
+        return cls(_czone.czone_vm_start(options), started=True)
+
+    @property
+    def _handle(self):
+        if self._open_handle is None:
+            raise ClosedError("the VM was closed")
+        return self._open_handle
+
+    def create(self, size: int, *, cgroup: Optional[str] = None, spill: bool = False,
+               timeout: Optional[float] = None) -> Zone:
+        """Make a zone, attached to a cgroup if one is given."""
+        options = {
+            "size": size,
+            "cgroup": None if cgroup is None else os.fspath(cgroup),
+            "flags": _czone.CZONE_CREATE_SPILL_ZONE if spill else 0,
+            "timeout_ms": _milliseconds(timeout),
+        }
+        return Zone(_czone.czone_create(self._handle, options))
+
+    def lookup(self, id: int) -> Zone:
+        """The zone with this id."""
+        return Zone(_czone.czone_lookup(self._handle, id))
+
+    def zones(self) -> List[Zone]:
+        """All zones, in the order of their ids."""
+        found = []
+        for id in _all(_czone.czone_list, self._handle):
+            try:
+                found.append(self.lookup(id))
+            except Error as error:      # gone meanwhile
+                if error.errno != errno.ENOENT:
+                    raise
+        return found
+
+    def stats(self) -> VMStats:
+        return VMStats(**_czone.czone_vm_stats(self._handle))
+
+    def reclaim(self, size: Optional[int] = None, *, with_cache: bool = False,
+                timeout: Optional[float] = None) -> int:
+        """The same as Zone.reclaim(), from every zone and from the memory outside the pool."""
+        size, options = _reclaim_arguments(size, with_cache, timeout)
+        return _returned(_czone.czone_vm_reclaim(self._handle, size, options))
+
+    def stop(self) -> None:
+        """End a VM that start() made, now."""
+        _czone.czone_vm_stop(self._handle)
+
+    def close(self) -> None:
+        """Give the VM up, and stop it if start() made it. Once is enough, more do no harm."""
+        if self._open_handle is None:
+            return
+        self._open_handle = None
+        if self._stop:
+            self._stop()
+
+    def __enter__(self) -> "VM":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+def open(uri: Optional[str] = None) -> VM:
+    """Open the kernel that we run on: "guest:", which is also the default."""
+    return VM(_czone.czone_open(uri))
+
+
+def set_log(function: Optional[Callable[[LogLevel, str], None]]) -> None:
+    """Where messages go; None is nowhere. Any thread may call the function,
+    which must not call set_log() itself."""
+    if function is None:
+        _czone.czone_set_log(None)
+    else:
+        _czone.czone_set_log(lambda level, message: function(LogLevel(level), message))
+    atexit.unregister(_czone.czone_set_log)
+    atexit.register(_czone.czone_set_log, None)
+
+
+def version() -> str:
+    return _czone.czone_version()

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+from dataclasses import dataclass
+from enum import IntEnum
+from os import PathLike
+from types import TracebackType
+from typing import Callable, Iterable, List, NamedTuple, Optional, Type, Union
+
+Path = Union[str, PathLike[str]]
+
+BLOCK: int
+
+class Error(OSError):
+    report: Optional[DestroyReport]
+    returned: Optional[int]
+
+class ClosedError(ValueError): ...
+
+class PoolBacking(IntEnum):
+    MEMFD = 0
+    FILE = 1
+
+class EventLoop(IntEnum):
+    OWN = 0
+    CALLER = 1
+
+class LogLevel(IntEnum):
+    ERROR = 0
+    WARNING = 1
+    INFO = 2
+    DEBUG = 3
+
+class Range(NamedTuple):
+    start: int
+    size: int
+
+@dataclass(frozen=True)
+class ZoneStats:
+    id: int
+    spill: bool
+    size: int
+    used: int
+    free_backed: int
+    free_unbacked: int
+    file: int
+    returned: int
+    spilled: int
+    host_resident: Optional[int]
+    cgroup_id: int
+
+@dataclass(frozen=True)
+class VMStats:
+    pool_size: int
+    pool_used: int
+    metadata: int
+    boot_size: int
+    boot_free: int
+    zones: int
+    returned: int
+    host_pool: Optional[int]
+    host_boot: Optional[int]
+    host_pss: Optional[int]
+    pid: int
+
+@dataclass(frozen=True)
+class DestroyReport:
+    returned: int
+    dropped: int
+    migrated: int
+    stuck_pinned: int
+    stuck_poisoned: int
+    stuck_other: int
+
+class Zone:
+    @property
+    def id(self) -> int: ...
+    def attach_cgroup(self, path: Path) -> None: ...
+    def resize(self, size: int, *, timeout: Optional[float] = None) -> None: ...
+    def reclaim(self, size: Optional[int] = None, *, with_cache: bool = False,
+                timeout: Optional[float] = None) -> int: ...
+    def stats(self) -> ZoneStats: ...
+    def ranges(self) -> List[Range]: ...
+    def destroy(self, *, with_tasks: bool = False,
+                timeout: Optional[float] = None) -> DestroyReport: ...
+    def __enter__(self) -> Zone: ...
+    def __exit__(self, exc_type: Optional[Type[BaseException]], exc: Optional[BaseException],
+                 traceback: Optional[TracebackType]) -> None: ...
+
+class VM:
+    @classmethod
+    def start(cls, *, state_dir: Path, kernel: Path, uri: Optional[str] = None,
+              name: Optional[str] = None, emulator: Optional[Path] = None,
+              initrd: Optional[Path] = None, cmdline: Optional[str] = None,
+              disks: Iterable[Path] = (), channel: Optional[Path] = None,
+              boot_bytes: int = 0, pool_bytes: int = 0,
+              pool_backing: PoolBacking = PoolBacking.MEMFD, pool_dir: Optional[Path] = None,
+              vcpus: int = 0, timeout: Optional[float] = None, kvm: int = 0,
+              event_loop: EventLoop = EventLoop.OWN) -> VM: ...
+    def create(self, size: int, *, cgroup: Optional[Path] = None, spill: bool = False,
+               timeout: Optional[float] = None) -> Zone: ...
+    def lookup(self, id: int) -> Zone: ...
+    def zones(self) -> List[Zone]: ...
+    def stats(self) -> VMStats: ...
+    def reclaim(self, size: Optional[int] = None, *, with_cache: bool = False,
+                timeout: Optional[float] = None) -> int: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> VM: ...
+    def __exit__(self, exc_type: Optional[Type[BaseException]], exc: Optional[BaseException],
+                 traceback: Optional[TracebackType]) -> None: ...
+
+def open(uri: Optional[str] = None) -> VM: ...
+def set_log(function: Optional[Callable[[LogLevel, str], None]]) -> None: ...
+def version() -> str: ...
