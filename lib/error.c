@@ -46,6 +46,8 @@ const char *czone_strerror(int error)
 		return "bad argument";
 	case -EIO:
 		return "libvirt failed";
+	case -ENAMETOOLONG:
+		return "a path is too long";
 	case -ENOENT:
 		return "no such zone or cgroup";
 	case -ENOEXEC:
