@@ -153,6 +153,41 @@ struct czone_vm_opts {
  */
 CZONE_API int czone_vm_start(const struct czone_vm_opts *opts, czone_vm **ret_vm);
 
+/** What a probe looks at. */
+#define CZONE_PROBE_HOST 1u	/**< can this machine run such a VM? */
+#define CZONE_PROBE_GUEST 2u	/**< has the kernel we run on all that zones need? */
+
+enum czone_probe_state {
+	CZONE_PROBE_OK = 0,
+	CZONE_PROBE_WEAK = 1,		/**< works, but slower or with less than there could be */
+	CZONE_PROBE_MISSING = 2,	/**< without it nothing works */
+};
+
+/** One finding. Strings are valid during the callback. */
+struct czone_probe_item {
+	const char *name;		/**< a short word, the same in every version: "qemu", "cgroup2" ... */
+	enum czone_probe_state state;
+	const char *found;		/**< what there is, for people */
+	const char *remedy;		/**< how to get what is missing; "" where nothing is */
+};
+
+typedef void czone_probe_fn(const struct czone_probe_item *item, void *userdata);
+
+/**
+ * Look at each thing that a VM with zones needs, and name what is missing and
+ * how to get it, before anything is started. Changes nothing; starts QEMU twice
+ * to ask for its version and its devices (10 s at most each).
+ *
+ * @param what  CZONE_PROBE_HOST, CZONE_PROBE_GUEST, or both.
+ * @param opts  the VM that is meant (host only), or NULL for a plain one; no
+ *              field is required here.
+ * @param fn    called for each finding, in this thread, before the call returns.
+ * @return how many pieces are missing; 0: go ahead. -EINVAL; -EOPNOTSUPP: the
+ *         library was built without the host half.
+ */
+CZONE_API int czone_probe(uint32_t what, const struct czone_vm_opts *opts, czone_probe_fn *fn,
+			  void *userdata);
+
 /** Stop the VM now (no guest shutdown). 0, also when it has gone already. Guest side: -EOPNOTSUPP. */
 CZONE_API int czone_vm_stop(czone_vm *vm);
 

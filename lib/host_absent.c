@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* In place of lib/host/ where the library is built without it. */
 #include "driver.h"
+#include "probe.h"
 #include <errno.h>
 
 int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
 {
 	(void)vm;
+	(void)opts;
+	return czone_fail(-EOPNOTSUPP, "this libczone was built without its host half");
+}
+
+int czone_host_probe(struct probe *probe, const struct czone_vm_opts *opts)
+{
+	(void)probe;
 	(void)opts;
 	return czone_fail(-EOPNOTSUPP, "this libczone was built without its host half");
 }

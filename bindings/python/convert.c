@@ -362,3 +362,15 @@ void log_to_python(enum czone_log_level level, const char *message, void *callab
 	Py_XDECREF(result);
 	PyGILState_Release(state);
 }
+
+void probe_to_list(const struct czone_probe_item *item, void *list)
+{
+	PyGILState_STATE state = PyGILState_Ensure();
+	PyObject *tuple = Py_BuildValue("(siss)", item->name, (int)item->state, item->found,
+					item->remedy);
+
+	if (!tuple || PyList_Append(list, tuple))
+		PyErr_WriteUnraisable(list);
+	Py_XDECREF(tuple);
+	PyGILState_Release(state);
+}

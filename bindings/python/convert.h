@@ -35,6 +35,9 @@ void set_error_class(PyObject *cls);
 /* Raise what the last call in this thread says about a negative errno. */
 void raise_error(int error);
 
+/* A czone_probe_fn: appends a tuple to a list. */
+void probe_to_list(const struct czone_probe_item *item, void *list);
+
 /* A czone_log_fn whose userdata is a callable (level, message). */
 void log_to_python(enum czone_log_level level, const char *message, void *callable);
 

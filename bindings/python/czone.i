@@ -133,6 +133,19 @@ OUTPUT_ARRAY(uint32_t, ret_ids, ids_to_list)
 %typemap(argout) (czone_log_fn *fn, void *userdata)
 	"Py_XSETREF(log_callable, $input);"
 
+/* The findings, as a list of tuples (name, state, found, remedy). */
+%typemap(in, numinputs=0) (czone_probe_fn *fn, void *userdata) (PyObject *items) {
+	items = PyList_New(0);
+	if (!items)
+		SWIG_fail;
+	$1 = probe_to_list;
+	$2 = items;
+}
+%typemap(argout) (czone_probe_fn *fn, void *userdata)
+	"Py_INCREF(items$argnum); Py_XSETREF($result, items$argnum);"
+%typemap(freearg) (czone_probe_fn *fn, void *userdata)
+	"Py_XDECREF(items$argnum);"
+
 /* Dictionaries stand for the structs; one of them has a function's name. */
 %rename("$ignore", %$isclass) "";
 %ignore CZONE_INIT;

@@ -4,4 +4,5 @@ set(guest
 	guest/cgroup.c
 	guest/driver.c
 	guest/netlink.c
+	guest/probe.c
 )

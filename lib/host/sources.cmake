@@ -5,9 +5,11 @@ set(host
 	host/driver.c
 	host/event_loop.c
 	host/log_queue.c
+	host/machine.c
 	host/memory.c
 	host/poll_thread.c
 	host/pool.c
+	host/probe.c
 	host/punch.c
 	host/report.c
 	host/request.c

@@ -3,6 +3,7 @@
 #include "domain_xml.h"
 #include "event_loop.h"
 #include "host.h"
+#include "machine.h"
 #include "../driver.h"
 
 #include <ctype.h>
@@ -12,7 +13,6 @@
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
-#include <mntent.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,14 +20,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
-#define BOOT_DEFAULT ((uint64_t)256 << 20)
-#define POOL_DEFAULT ((uint64_t)4 << 30)
 #define SECTION ((uint64_t)128 << 20)	/* the guest takes memory in sections */
 #define START_TIMEOUT_MS 120000
-#define TMPFS_MAGIC 0x01021994
 
 struct host_domain {
 	pthread_mutex_t lock;
@@ -185,107 +181,6 @@ static int connect_embedded(const char *state_dir, const char *name, virConnectP
 	return error;
 }
 
-/* KVM works where the CPU's own virtualisation shows; /dev/kvm alone proves nothing. */
-static bool kvm_usable(void)
-{
-	char *line = NULL;
-	size_t size = 0;
-	bool found = false;
-	FILE *f;
-
-	if (access("/dev/kvm", R_OK | W_OK))
-		return false;
-	f = fopen("/proc/cpuinfo", "re");
-	if (!f)
-		return false;
-	while (!found && getline(&line, &size, f) > 0)
-		found = !strncmp(line, "flags", 5) && (strstr(line, " vmx ") || strstr(line, " svm "));
-	free(line);
-	fclose(f);
-	return found;
-}
-
-static char *find_emulator(void)
-{
-	const char *named = getenv("CZONE_QEMU"), *path = getenv("PATH");
-	char *copy, *dir, *save, *found = NULL;
-
-	if (named && *named)
-		return strdup(named);
-	copy = strdup(path ? path : "/usr/bin");
-	for (dir = copy ? strtok_r(copy, ":", &save) : NULL; dir && !found; dir = strtok_r(NULL, ":", &save)) {
-		found = format("%s/qemu-system-x86_64", dir);
-		if (found && access(found, X_OK)) {
-			free(found);
-			found = NULL;
-		}
-	}
-	free(copy);
-	return found;
-}
-
-/* Does this kernel use huge pages for shared memory that nobody asked them for? */
-static bool shmem_huge(const char *mode)
-{
-	char text[128] = "";
-	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
-	bool found = false;
-
-	if (f) {
-		found = fgets(text, sizeof(text), f) && strstr(text, mode);
-		fclose(f);
-	}
-	return found;
-}
-
-/* log2 of the pages that the host takes for a first touch of the pool. */
-static int pool_backing(const struct czone_vm_opts *o, unsigned int *ret_shift)
-{
-	char buffer[8192], *real;
-	struct mntent mount;
-	size_t best = 0;
-	struct statfs fs;
-	bool huge = false;
-	FILE *f;
-
-	*ret_shift = 12;
-	if (o->pool_backing == CZONE_POOL_MEMFD) {
-		if (shmem_huge("[always]") || shmem_huge("[within_size]") || shmem_huge("[force]"))
-			*ret_shift = 21;
-		return 0;
-	}
-	real = realpath(o->pool_dir, NULL);
-	if (!real || statfs(real, &fs)) {
-		int error = -errno;
-
-		free(real);
-		return czone_fail(error, "pool_dir %s: %s", o->pool_dir, strerror(-error));
-	}
-	if (fs.f_type != TMPFS_MAGIC) {
-		free(real);
-		return czone_fail(-EINVAL, "pool_dir %s is not on a tmpfs, so it is no memory", o->pool_dir);
-	}
-	/* the mount with the longest path above it is the one it is on */
-	f = setmntent("/proc/self/mounts", "re");
-	while (f && getmntent_r(f, &mount, buffer, sizeof(buffer))) {
-		size_t n = strlen(mount.mnt_dir);
-		const char *option;
-
-		if (n >= best && !strncmp(real, mount.mnt_dir, n) &&
-		    (n == 1 || !real[n] || real[n] == '/')) {
-			best = n;
-			option = hasmntopt(&mount, "huge");
-			huge = option && strncmp(option, "huge=never", 10);
-		}
-	}
-	if (f)
-		endmntent(f);
-	free(real);
-	if ((huge && !shmem_huge("[deny]")) || shmem_huge("[force]"))
-		*ret_shift = 21;
-	return 0;
-}
-
 /* Where QEMU has put the pool in the guest's address space. */
 static int pool_address(virDomainPtr domain, uint64_t *ret_start, uint64_t *ret_size)
 {
@@ -412,13 +307,13 @@ static int start(struct host_vm *host, struct czone_vm_opts *o)
 {
 	struct host_domain *d = host->domain;
 	bool embedded = !o->uri || strstr(o->uri, "/embed");
-	bool kvm = o->kvm == 1 || (!o->kvm && kvm_usable());
+	bool kvm = o->kvm == 1 || (!o->kvm && machine_has_kvm());
 	uint64_t pool_start = 0, pool_size = 0;
 	unsigned int shift;
 	char *xml, tail[600];
 	int error;
 
-	error = pool_backing(o, &shift);
+	error = machine_pool_shift(o, &shift);
 	if (error)
 		return error;
 	d->console = format("%s/%s.console", o->state_dir, o->name);
@@ -478,9 +373,9 @@ int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	int error;
 
 	if (!o.boot_bytes)
-		o.boot_bytes = BOOT_DEFAULT;
+		o.boot_bytes = MACHINE_BOOT_BYTES;
 	if (!o.pool_bytes)
-		o.pool_bytes = POOL_DEFAULT;
+		o.pool_bytes = MACHINE_POOL_BYTES;
 	if (!o.vcpus)
 		o.vcpus = 1;
 	if (!o.timeout_ms)
@@ -496,7 +391,7 @@ int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	if (!o.name)
 		o.name = name = format("czone-%d-%u", getpid(), atomic_fetch_add(&counter, 1));
 	if (!o.emulator)
-		o.emulator = emulator = find_emulator();
+		o.emulator = emulator = machine_find_emulator();
 	host = calloc(1, sizeof(*host));
 	if (host)
 		host->domain = calloc(1, sizeof(*host->domain));

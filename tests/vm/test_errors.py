@@ -75,6 +75,12 @@ def test_a_long_state_dir_is_named_before_libvirt_trips(microvm):
     assert said.startswith(f"{errno.ENAMETOOLONG} ") and "state_dir is too long by" in said, said
 
 
+def test_this_machine_has_all_that_the_tests_need():
+    missing = [item for item in czone.probe(kernel=os.environ["CZONE_KERNEL"])
+               if item.state == czone.ProbeState.MISSING]
+    assert missing == []
+
+
 def test_a_killed_vm_fails_calls_at_once():
     with MicroVM() as m:
         z = m.vm.create(8 * MIB)

@@ -55,3 +55,15 @@ def test_guest_run_cleans_up_when_it_is_ended(microvm):
             f"sleep 1; kill -{signal} $!; wait $!", limit=30, check=False)
         assert status != 0, output
         nothing_is_left(microvm)
+
+
+def test_the_doctor_finds_nothing_missing(microvm):
+    status, output = microvm.guest.run("czone-doctor-static --guest 2>&1", check=False)
+    assert status == 0 and "nothing is missing" in output, output
+
+
+def test_the_doctor_names_what_the_guest_lacks(microvm):
+    lines = microvm.guest.run(
+        "unshare -m sh -c 'umount /sys/fs/cgroup; czone-doctor-static --guest; echo status $?'")
+    assert "MISSING  cgroup2" in lines and "mount -t cgroup2" in lines, lines
+    assert "status 1" in lines, lines

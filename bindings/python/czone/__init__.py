@@ -32,7 +32,8 @@ from . import _czone
 
 __all__ = [
     "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "LogLevel", "PoolBacking",
-    "Range", "VM", "VMStats", "Zone", "ZoneStats", "open", "set_log", "version",
+    "ProbeItem", "ProbeState", "Range", "VM", "VMStats", "Zone", "ZoneStats", "open", "probe",
+    "set_log", "version",
 ]
 
 BLOCK = _czone.CZONE_BLOCK
@@ -76,6 +77,23 @@ class LogLevel(IntEnum):
     WARNING = _czone.CZONE_LOG_WARNING
     INFO = _czone.CZONE_LOG_INFO
     DEBUG = _czone.CZONE_LOG_DEBUG
+
+
+class ProbeState(IntEnum):
+    """Is a piece there?"""
+
+    OK = _czone.CZONE_PROBE_OK
+    WEAK = _czone.CZONE_PROBE_WEAK
+    MISSING = _czone.CZONE_PROBE_MISSING
+
+
+class ProbeItem(NamedTuple):
+    """One finding of probe(): what there is, and how to get what is missing."""
+
+    name: str
+    state: ProbeState
+    found: str
+    remedy: str
 
 
 class Range(NamedTuple):
@@ -232,6 +250,13 @@ class Zone:
                 raise
 
 
+def _vm_options(options: dict) -> dict:
+    for name in ("state_dir", "emulator", "kernel", "initrd", "channel", "pool_dir"):
+        if options.get(name) is not None:
+            options[name] = os.fspath(options[name])
+    return options
+
+
 class VM:
     """A kernel that has zones. Made by open() and VM.start(). As a context
     manager it is closed at the end, and stopped if start() made it."""
@@ -248,9 +273,7 @@ class VM:
         kernel are required, initrd, cmdline, boot_bytes, pool_bytes and so on
         are not.
         """
-        for name in ("state_dir", "emulator", "kernel", "initrd", "channel", "pool_dir"):
-            if options.get(name) is not None:
-                options[name] = os.fspath(options[name])
+        options = _vm_options(options)
         if disks:
             options["disks"] = tuple(os.fspath(disk) for disk in disks)
         options["timeout_ms"] = _milliseconds(timeout)
@@ -319,6 +342,16 @@ class VM:
 def open(uri: Optional[str] = None) -> VM:
     """Open the kernel that we run on: "guest:", which is also the default."""
     return VM(_czone.czone_open(uri))
+
+
+def probe(*, guest: bool = False, **options) -> List[ProbeItem]:
+    """What this machine has for VMs with zones, or the kernel that we run on for zones.
+
+    The options are those of VM.start(), as far as they are known already.
+    """
+    what = _czone.CZONE_PROBE_GUEST if guest else _czone.CZONE_PROBE_HOST
+    return [ProbeItem(name, ProbeState(state), found, remedy)
+            for name, state, found, remedy in _czone.czone_probe(what, _vm_options(options))]
 
 
 def set_log(function: Optional[Callable[[LogLevel, str], None]]) -> None:

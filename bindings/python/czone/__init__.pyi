@@ -29,6 +29,17 @@ class LogLevel(IntEnum):
     INFO = 2
     DEBUG = 3
 
+class ProbeState(IntEnum):
+    OK = 0
+    WEAK = 1
+    MISSING = 2
+
+class ProbeItem(NamedTuple):
+    name: str
+    state: ProbeState
+    found: str
+    remedy: str
+
 class Range(NamedTuple):
     start: int
     size: int
@@ -109,5 +120,8 @@ class VM:
                  traceback: Optional[TracebackType]) -> None: ...
 
 def open(uri: Optional[str] = None) -> VM: ...
+def probe(*, guest: bool = False, uri: Optional[str] = None, state_dir: Path = ...,
+          emulator: Path = ..., kernel: Path = ..., initrd: Path = ..., boot_bytes: int = ...,
+          pool_bytes: int = ..., pool_dir: Path = ..., kvm: int = ...) -> List[ProbeItem]: ...
 def set_log(function: Optional[Callable[[LogLevel, str], None]]) -> None: ...
 def version() -> str: ...
