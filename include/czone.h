@@ -135,8 +135,9 @@ struct czone_vm_opts {
  *
  * libvirt's embedded driver runs inside this process: there is no daemon. It has
  * one root for the life of the process, the state_dir of the first VM, so keep
- * that, and give it to one process at a time. Stop the VM before the process
- * ends: a guest whose process was killed runs on, without its device.
+ * that, and give it to one process at a time. A guest whose process was killed
+ * runs on; it waits with what it wants from its device until another process
+ * takes it over with czone_vm_attach().
  *
  * With CZONE_EVENT_LOOP_CALLER, this call, czone_vm_stop() and the last
  * czone_vm_unref() must not run in the thread that runs the loop, which they
@@ -187,6 +188,31 @@ typedef void czone_probe_fn(const struct czone_probe_item *item, void *userdata)
  */
 CZONE_API int czone_probe(uint32_t what, const struct czone_vm_opts *opts, czone_probe_fn *fn,
 			  void *userdata);
+
+/**
+ * Go on with a VM that czone_vm_start() of another process began, after that
+ * process died or let go of it with czone_vm_detach(). Its zones are as they
+ * were: czone_list() and czone_lookup() find them. What was under way then may
+ * or may not have happened; nothing that was returned is lost or returned twice.
+ *
+ * Needs what a debugger needs: the same user and /proc/sys/kernel/yama/ptrace_scope
+ * at 0, or CAP_SYS_PTRACE.
+ *
+ * @param opts    state_dir and name as the VM was started with, uri, timeout_ms
+ *                (0: 30000) and event_loop; the others are ignored.
+ * @param ret_vm  the context, as from czone_vm_start(): the last
+ *                czone_vm_unref() stops the VM.
+ * @return 0; -ENOENT: no such VM runs; -EBUSY: the process that serves it lives;
+ *         -EPERM: it is not ours to take, and was not touched; -ETIMEDOUT: the
+ *         guest does not answer: it runs on, and the call can be made again.
+ */
+CZONE_API int czone_vm_attach(const struct czone_vm_opts *opts, czone_vm **ret_vm);
+
+/**
+ * Let go of a VM without stopping it, for another process to attach to. Calls on
+ * it return -ESHUTDOWN from then on. Guest side: -EOPNOTSUPP.
+ */
+CZONE_API int czone_vm_detach(czone_vm *vm);
 
 /** Stop the VM now (no guest shutdown). 0, also when it has gone already. Guest side: -EOPNOTSUPP. */
 CZONE_API int czone_vm_stop(czone_vm *vm);

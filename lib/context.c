@@ -124,6 +124,46 @@ int czone_vm_start(const struct czone_vm_opts *opts, czone_vm **ret_vm)
 	return 0;
 }
 
+int czone_vm_attach(const struct czone_vm_opts *opts, czone_vm **ret_vm)
+{
+	struct czone_vm_opts complete;
+	struct czone_vm *vm;
+	int r;
+
+	if (!ret_vm)
+		return czone_fail(-EINVAL, "ret_vm is NULL");
+	r = czone_options_in(&complete, sizeof(complete), opts,
+			     czone_size_upto(struct czone_vm_opts, event_loop), "vm options");
+	if (r < 0)
+		return r;
+	if (!complete.state_dir || !*complete.state_dir || !complete.name || !*complete.name)
+		return czone_fail(-EINVAL, "vm options: %s is missing",
+				  complete.state_dir && *complete.state_dir ? "name" : "state_dir");
+	if (!complete.timeout_ms)
+		complete.timeout_ms = CZONE_TIMEOUT_DEFAULT_MS;
+	vm = new_vm();
+	if (!vm)
+		return czone_fail(-ENOMEM, "no memory for a handle");
+	r = czone_host_attach(vm, &complete);
+	if (r < 0) {
+		discard_vm(vm);
+		return r;
+	}
+	*ret_vm = vm;
+	return 0;
+}
+
+int czone_vm_detach(czone_vm *vm)
+{
+	int r = czone_vm_check(vm);
+
+	if (r < 0)
+		return r;
+	if (!vm->driver->detach)
+		return czone_fail(-EOPNOTSUPP, "the kernel that we run on is nobody's to take over");
+	return vm->driver->detach(vm);
+}
+
 int czone_vm_stop(czone_vm *vm)
 {
 	int r = czone_vm_check(vm);

@@ -25,6 +25,7 @@ struct czone_driver {
 	const char *name;
 	void (*close)(struct czone_vm *vm);	/* last reference gone; frees vm->priv */
 	int (*stop)(struct czone_vm *vm);
+	int (*detach)(struct czone_vm *vm);
 	int (*create)(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t timeout_ms,
 		      uint32_t *ret_id);
 	int (*attach)(struct czone_vm *vm, uint32_t id, const char *path, uint32_t timeout_ms);
@@ -72,6 +73,7 @@ extern const struct czone_driver czone_guest_driver, czone_host_driver;
  */
 int czone_guest_open(struct czone_vm *vm);					/* lib/guest/ */
 int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts);	/* lib/host/ */
+int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts);
 
 /*
  * Note the detail text of this thread and return `error` (a negative errno), so

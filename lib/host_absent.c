@@ -11,6 +11,11 @@ int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	return czone_fail(-EOPNOTSUPP, "this libczone was built without its host half");
 }
 
+int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts)
+{
+	return czone_host_start(vm, opts);
+}
+
 int czone_host_probe(struct probe *probe, const struct czone_vm_opts *opts)
 {
 	(void)probe;

@@ -132,13 +132,14 @@ static void kicked(struct poll_source *source)
 
 static void driver_started(struct device *d)
 {
-	bool anew = true;
+	bool anew = !d->adopted;
 
 	for (unsigned int i = 0; i < VHOST_USER_QUEUES; i++) {
 		if (!vhost_user_queue_live(&d->vu, i))
 			return;
 		anew &= !d->vu.queue[i].base;
 	}
+	d->adopted = false;
 	d->up = true;
 	d->session++;
 	log_later(CZONE_LOG_DEBUG, "VM %d: driver %s", (int)d->peer, anew ? "started" : "goes on");
@@ -262,24 +263,44 @@ static void connection_lost(struct device *d)
 		device_complain(d, "the socket cannot be watched");
 }
 
+/* 1: there is one, and it is noted and out of the socket; 0: none now; or the end. */
+static int next_message(struct device *d, struct vhost_user_message *m)
+{
+	struct takeover_message *taken = &d->takeover.file->dialogue.taken;
+	int fd = d->connection.fd, got;
+
+	if (!d->reader.have && !d->reader.skip && vhost_user_peek(fd, m)) {
+		takeover_message_begin(&d->takeover, m);
+		if (!vhost_user_take(fd, taken, sizeof(m->header) + m->header.size))
+			return 1;
+		while (m->n_fds)
+			close(m->fd[--m->n_fds]);
+		return -ENOTCONN;
+	}
+	/* no VMM sends one in pieces, or one that is too long */
+	got = vhost_user_receive(fd, &d->reader, m);
+	if (got > 0) {
+		takeover_message_begin(&d->takeover, m);
+		taken->header = m->header;
+	}
+	return got;
+}
+
 static void message_ready(struct poll_source *source)
 {
 	struct device *d = (struct device *)((char *)source - offsetof(struct device, connection));
-	struct vhost_user_message message, reply;
+	struct vhost_user_message message;
 
 	pthread_mutex_lock(&d->lock);
 	for (int i = 0; i < MESSAGES_PER_WAKE; i++) {
-		int got = vhost_user_receive(source->fd, &d->reader, &message);
+		int got = next_message(d, &message);
 
 		if (got < 0)
 			connection_lost(d);
 		if (got <= 0)
 			break;
 		stop_listening(d);	/* this is the VMM, and there is never another one */
-		if (vhost_user_handle(&d->vu, &message, &reply) &&
-		    vhost_user_send(source->fd, &reply))
-			device_complain(d, "no answer to vhost-user request %u could be sent",
-					message.header.request);
+		device_answer(d, &message);
 	}
 	pthread_mutex_unlock(&d->lock);
 }
@@ -313,6 +334,7 @@ static void connection_ready(struct poll_source *source)
 		close(fd);
 	} else {
 		poll_source_remove(&d->listener);
+		d->takeover.file->vmm = d->peer;
 	}
 	pthread_mutex_unlock(&d->lock);
 }
@@ -373,7 +395,7 @@ static int listen_on(const char *path, int *ret_fd)
 
 /* ------------------------------------------------------------ open, close */
 
-static void config_set(struct device *d, unsigned int backing_shift)
+void device_config_set(struct device *d, unsigned int backing_shift)
 {
 	struct virtio_czone_config config = {
 		.magic = htole32(VIRTIO_CZONE_MAGIC),
@@ -386,8 +408,9 @@ static void config_set(struct device *d, unsigned int backing_shift)
 	memcpy(d->vu.config, &config, sizeof(config));
 }
 
-static void device_free(struct device *d)
+void device_free(struct device *d)
 {
+	takeover_close(&d->takeover);
 	memory_destroy(&d->memory);
 	pthread_cond_destroy(&d->changed);
 	pthread_mutex_destroy(&d->lock);
@@ -395,8 +418,7 @@ static void device_free(struct device *d)
 	free(d);
 }
 
-/* The threads that serve all devices of the process. */
-static int threads_get(void)
+int device_threads_get(void)
 {
 	int error = log_queue_get();
 
@@ -416,25 +438,24 @@ no_punch:
 	return error;
 }
 
-static void threads_put(void)
+void device_threads_put(void)
 {
 	poll_thread_put();
 	punch_put();
 	log_queue_put();
 }
 
-int device_open(const char *socket_path, struct device **ret_device)
+struct device *device_new(const char *socket_path)
 {
 	struct device *d = calloc(1, sizeof(*d));
-	int fd, error;
 
 	if (!d)
-		return czone_fail(-ENOMEM, "no memory for a device");
+		return NULL;
 	pthread_mutex_init(&d->lock, NULL);
 	cond_init(&d->changed);
 	memory_init(&d->memory);
 	vhost_user_init(&d->vu, &vhost_user_ops, &d->memory, 1ULL << VIRTIO_CZONE_F_ZEROES);
-	config_set(d, 12);
+	device_config_set(d, 12);
 	punch_queue_init(&d->punch, &d->memory, device_free_job);
 	d->listen_fd = -1;
 	d->listener = (struct poll_source){ .fd = -1, .ready = connection_ready };
@@ -443,12 +464,28 @@ int device_open(const char *socket_path, struct device **ret_device)
 		d->kick[i] = (struct queue_source){
 			.source = { .fd = -1, .ready = kicked }, .device = d, .index = i,
 		};
+	d->takeover.fd = -1;
 	d->path = strdup(socket_path);
 	if (!d->path) {
-		error = czone_fail(-ENOMEM, "no memory for a device");
+		device_free(d);
+		return NULL;
+	}
+	return d;
+}
+
+int device_open(const char *socket_path, struct device **ret_device)
+{
+	struct device *d = device_new(socket_path);
+	int fd, error;
+
+	if (!d)
+		return czone_fail(-ENOMEM, "no memory for a device");
+	error = takeover_new(&d->takeover, socket_path);
+	if (error) {
+		czone_fail(error, "no memfd for the state of the device: %s", strerror(-error));
 		goto fail;
 	}
-	error = threads_get();
+	error = device_threads_get();
 	if (error) {
 		czone_fail(error, "the threads of the device do not start: %s", strerror(-error));
 		goto fail;
@@ -467,7 +504,7 @@ int device_open(const char *socket_path, struct device **ret_device)
 	*ret_device = d;
 	return 0;
 fail_threads:
-	threads_put();
+	device_threads_put();
 fail:
 	device_free(d);
 	return error;
@@ -485,18 +522,24 @@ static void detach(void *argument)
 	pthread_mutex_unlock(&d->lock);
 }
 
+void device_shut(struct device *d)
+{
+	unlink(d->path);
+	poll_thread_call(detach, d);
+	d->takeover.file->server_start = 0;	/* whoever wants to may go on */
+}
+
 void device_close(struct device *d)
 {
 	if (!d)
 		return;
-	unlink(d->path);
-	poll_thread_call(detach, d);
+	device_shut(d);
 	pthread_mutex_lock(&d->lock);
 	while (d->users)
 		pthread_cond_wait(&d->changed, &d->lock);
 	pthread_mutex_unlock(&d->lock);
 	punch_queue_close(&d->punch);
-	threads_put();
+	device_threads_put();
 	device_free(d);
 }
 
@@ -531,7 +574,8 @@ int device_add_pool(struct device *d, uint64_t start, uint64_t size, unsigned in
 		d->pool[d->n_pools++] = (struct pool){ .start = start, .size = size };
 		memcpy(&config, d->vu.config, sizeof(config));
 		if (backing_shift > config.backing_shift)
-			config_set(d, backing_shift);
+			device_config_set(d, backing_shift);
+		device_save(d, false);
 		pools_advance(d);
 	}
 	leave(d);

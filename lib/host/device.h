@@ -16,6 +16,22 @@ struct device;
 /* Listen on a unix socket (mode 0600, removed at close) for one VMM to connect. */
 int device_open(const char *socket_path, struct device **ret_device);
 
+/*
+ * Go on with the device of a running VM whose process has died or has let it go:
+ * the one that was opened with this socket path, and handed over. -ENOENT: there
+ * is none; -EBUSY: its process lives; -EPERM: we may not.
+ */
+int device_adopt(const char *socket_path, struct device **ret_device);
+
+/*
+ * What the VMM must hold, so that another process can adopt the device: duplicates
+ * of our end of its socket, and of the state. -ENOTCONN: it has not connected.
+ */
+int device_hand_over(struct device *device, int ret_fds[2]);
+
+/* Stop serving: every call fails with -ESHUTDOWN from now on. */
+void device_shut(struct device *device);
+
 /* Stop serving, wake every waiter with -ESHUTDOWN, free. NULL is fine. */
 void device_close(struct device *device);
 

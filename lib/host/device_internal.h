@@ -12,6 +12,7 @@
 #include "memory.h"
 #include "poll_thread.h"
 #include "punch.h"
+#include "takeover.h"
 #include "vhost_user.h"
 #include "vhost_user_socket.h"
 
@@ -73,6 +74,8 @@ struct device {
 	struct poll_source listener, connection;
 	struct vhost_user_reader reader;
 	pid_t peer;
+	struct takeover takeover;
+	bool adopted;			/* from a process that died, and not seen anew since */
 
 	struct memory memory;
 	struct vhost_user vu;
@@ -126,6 +129,24 @@ void report_take(struct device *d, const struct virtqueue_buffer *b);
 void pools_driver_started(struct device *d, bool anew);
 void pools_driver_stopped(struct device *d);
 void pools_advance(struct device *d);
+
+/* device.c: the parts of a device that any way to make one needs; without the lock. */
+struct device *device_new(const char *socket_path);
+void device_free(struct device *d);
+void device_config_set(struct device *d, unsigned int backing_shift);
+
+/* The threads that serve all devices of the process. */
+int device_threads_get(void);
+void device_threads_put(void);
+
+/*
+ * adopt.c: note for another process how things stand; `handled`: and that the
+ * message of now is handled. Not while one is being handled.
+ */
+void device_save(struct device *d, bool handled);
+
+/* Handle a message that is noted, and answer it. */
+void device_answer(struct device *d, struct vhost_user_message *m);
 
 /* Frees a job of either of the two; without the lock, or with it. */
 void device_free_job(struct punch_job *job);

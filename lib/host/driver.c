@@ -35,6 +35,11 @@ static int host_stop(struct czone_vm *vm)
 	return host_vm_stop(vm->priv);
 }
 
+static int host_detach(struct czone_vm *vm)
+{
+	return host_vm_detach(vm->priv);
+}
+
 static int host_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t timeout_ms,
 		       uint32_t *ret_id)
 {
@@ -216,6 +221,7 @@ const struct czone_driver czone_host_driver = {
 	.name = "host",
 	.close = host_close,
 	.stop = host_stop,
+	.detach = host_detach,
 	.create = host_create,
 	.attach = host_attach,
 	.resize = host_resize,

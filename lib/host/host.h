@@ -18,7 +18,10 @@ struct host_vm {
 /* Stop the VM; 0 also when it has gone already. */
 int host_vm_stop(struct host_vm *host);
 
-/* Stop it, close the device, free everything. NULL is fine. */
+/* Serve it no longer, and let it run. */
+int host_vm_detach(struct host_vm *host);
+
+/* Stop it (unless it was let go), close the device, free everything. NULL is fine. */
 void host_vm_close(struct host_vm *host);
 
 #endif /* LIB_HOST_HOST_H */

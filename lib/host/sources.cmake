@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 set(host
+	host/adopt.c
 	host/device.c
 	host/domain_xml.c
 	host/driver.c
@@ -13,6 +14,7 @@ set(host
 	host/punch.c
 	host/report.c
 	host/request.c
+	host/takeover.c
 	host/thread.c
 	host/vhost_user.c
 	host/vhost_user_socket.c

@@ -67,14 +67,26 @@ static int refuse(struct vhost_user *vu, const struct vhost_user_message *m, con
 	return -EINVAL;
 }
 
+static bool queue_complete(const struct vhost_user_queue *q)
+{
+	return q->kick_fd >= 0 && q->addr_set && q->num && q->enabled;
+}
+
+static int ring_start(struct vhost_user *vu, struct vhost_user_queue *q)
+{
+	return virtqueue_start(&q->ring, vu->memory, q->num, q->addr.desc_user_addr,
+			       q->addr.avail_user_addr, q->addr.used_user_addr, q->base,
+			       vu->features & BIT(VIRTIO_RING_F_EVENT_IDX),
+			       vu->features & BIT(VIRTIO_RING_F_INDIRECT_DESC));
+}
+
 /* Start a queue as soon as everything about it is known. */
 static int queue_try_start(struct vhost_user *vu, const struct vhost_user_message *m,
 			   unsigned int index)
 {
 	struct vhost_user_queue *q = &vu->queue[index];
-	int error;
 
-	if (q->ring.used || q->kick_fd < 0 || !q->addr_set || !q->num || !q->enabled)
+	if (q->ring.used || !queue_complete(q))
 		return 0;
 	if (!vu->memory->n_regions) {
 		vu->ops->private_memory(vu);
@@ -82,14 +94,23 @@ static int queue_try_start(struct vhost_user *vu, const struct vhost_user_messag
 	}
 	if (!(vu->features & BIT(VIRTIO_F_VERSION_1)))
 		return refuse(vu, m, "the driver is a legacy one");
-	error = virtqueue_start(&q->ring, vu->memory, q->num, q->addr.desc_user_addr,
-				q->addr.avail_user_addr, q->addr.used_user_addr, q->base,
-				vu->features & BIT(VIRTIO_RING_F_EVENT_IDX),
-				vu->features & BIT(VIRTIO_RING_F_INDIRECT_DESC));
-	if (error)
+	if (ring_start(vu, q))
 		return refuse(vu, m, "the queue is not in the guest's ordinary memory");
 	vu->ops->queue_start(vu, index);
 	return 0;
+}
+
+void vhost_user_resume(struct vhost_user *vu)
+{
+	for (unsigned int i = 0; i < VHOST_USER_QUEUES; i++) {
+		struct vhost_user_queue *q = &vu->queue[i];
+
+		if (!queue_complete(q) || ring_start(vu, q))
+			continue;
+		virtqueue_resume(&q->ring);
+		q->base = q->ring.next_used;
+		vu->ops->queue_start(vu, i);
+	}
 }
 
 /* The queue that a message is about, or NULL. */

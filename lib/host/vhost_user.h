@@ -135,6 +135,12 @@ struct vhost_user {
 void vhost_user_init(struct vhost_user *vu, const struct vhost_user_ops *ops,
 		     struct memory *memory, uint64_t features);
 
+/*
+ * Start the queues of a driver that runs, in the place of a back-end that has
+ * died; everything but the rings is filled in.
+ */
+void vhost_user_resume(struct vhost_user *vu);
+
 /* Forget the connection: stop the queues, close what came by it. Keeps the memory. */
 void vhost_user_reset(struct vhost_user *vu);
 

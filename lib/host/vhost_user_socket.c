@@ -53,6 +53,42 @@ static ssize_t read_some(int fd, struct vhost_user_message *m, void *to, size_t 
 	return n;
 }
 
+int vhost_user_peek(int fd, struct vhost_user_message *m)
+{
+	char control[CMSG_SPACE(sizeof(int) * VHOST_USER_FDS_MAX)];
+	struct iovec iov[2] = {
+		{ .iov_base = &m->header, .iov_len = HEADER }, { .iov_base = &m->payload },
+	};
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 1 };
+	ssize_t n = recvmsg(fd, &msg, MSG_PEEK | MSG_DONTWAIT);
+
+	m->n_fds = 0;
+	if (n < (ssize_t)HEADER || m->header.size > sizeof(m->payload))
+		return 0;
+	memset(&m->payload, 0, sizeof(m->payload));
+	iov[1].iov_len = m->header.size;
+	msg.msg_iovlen = 2;
+	msg.msg_control = control;
+	msg.msg_controllen = sizeof(control);
+	n = recvmsg(fd, &msg, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n < 0)
+		return 0;
+	keep_fds(m, &msg);
+	if (n == (ssize_t)(HEADER + m->header.size))
+		return 1;
+	while (m->n_fds)
+		close(m->fd[--m->n_fds]);
+	return 0;
+}
+
+int vhost_user_take(int fd, void *to, size_t size)
+{
+	struct iovec iov = { .iov_base = to, .iov_len = size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	return recvmsg(fd, &msg, MSG_DONTWAIT) == (ssize_t)size ? 0 : -EIO;
+}
+
 void vhost_user_reader_drop(struct vhost_user_reader *r)
 {
 	while (r->message.n_fds)

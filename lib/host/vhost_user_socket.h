@@ -19,6 +19,16 @@ struct vhost_user_reader {
  */
 int vhost_user_receive(int fd, struct vhost_user_reader *reader, struct vhost_user_message *ret);
 
+/*
+ * Look at the next message without taking it out: 1 if all of it is there, 0 if
+ * not, or if it is one that vhost_user_receive() has to make sense of. *ret gets
+ * duplicates of its file descriptors.
+ */
+int vhost_user_peek(int fd, struct vhost_user_message *ret);
+
+/* Take the message of `size` bytes out that was looked at, into `to`. */
+int vhost_user_take(int fd, void *to, size_t size);
+
 /* Close what a half-read message has brought. */
 void vhost_user_reader_drop(struct vhost_user_reader *reader);
 

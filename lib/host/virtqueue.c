@@ -68,6 +68,11 @@ int virtqueue_start(struct virtqueue *vq, struct memory *memory, unsigned int nu
 	return 0;
 }
 
+void virtqueue_resume(struct virtqueue *vq)
+{
+	vq->next_avail = vq->next_used = load16(&vq->used->idx);
+}
+
 uint16_t virtqueue_stop(struct virtqueue *vq)
 {
 	vq->desc = NULL;

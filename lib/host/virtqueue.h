@@ -49,6 +49,12 @@ int virtqueue_start(struct virtqueue *vq, struct memory *memory, unsigned int nu
 		    uint64_t avail, uint64_t used, uint16_t base, bool event_idx, bool indirect);
 
 /*
+ * Go on where the device was when it was last seen: after what it has given
+ * back. Buffers that it had taken come again.
+ */
+void virtqueue_resume(struct virtqueue *vq);
+
+/*
  * Stop, and return the index to start at again. Buffers that were taken and
  * not given back come again then, in the same order.
  */

@@ -290,6 +290,20 @@ int host_vm_stop(struct host_vm *host)
 	return error;
 }
 
+int host_vm_detach(struct host_vm *host)
+{
+	struct host_domain *d = host->domain;
+
+	/* the VM holds our end of the socket: it sees nothing of this */
+	device_shut(host->device);
+	pthread_mutex_lock(&d->lock);
+	if (d->domain)
+		virDomainFree(d->domain);
+	d->domain = NULL;
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
 void host_vm_close(struct host_vm *host)
 {
 	if (!host)
@@ -303,19 +317,45 @@ void host_vm_close(struct host_vm *host)
 	free(host);
 }
 
-static int start(struct host_vm *host, struct czone_vm_opts *o)
+/* Let QEMU hold a descriptor of ours, for as long as it lives. */
+static int give_fd(virDomainPtr domain, const char *name, int fd)
 {
-	struct host_domain *d = host->domain;
-	bool embedded = !o->uri || strstr(o->uri, "/embed");
-	bool kvm = o->kvm == 1 || (!o->kvm && machine_has_kvm());
-	uint64_t pool_start = 0, pool_size = 0;
-	unsigned int shift;
-	char *xml, tail[600];
-	int error;
+	char *command = format("{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"%s\"}}", name);
+	char *reply = NULL;
+	int error = command ? 0 : -ENOMEM;
 
-	error = machine_pool_shift(o, &shift);
+	if (!error && virDomainQemuMonitorCommandWithFiles(domain, command, 1, &fd, NULL, NULL,
+							   &reply, 0) < 0)
+		error = libvirt_fail(-EIO, "handing the device over to QEMU");
+	else if (!error && strstr(reply, "\"error\""))
+		error = czone_fail(-EIO, "QEMU does not take a descriptor: %.200s", reply);
+	free(command);
+	free(reply);
+	return error;
+}
+
+/*
+ * QEMU aborts when its back-end's connection ends. So it gets our end, too, and
+ * never sees it close; and what another process needs to go on for us.
+ */
+static int hand_over(struct host_vm *host)
+{
+	int fds[2], error = device_hand_over(host->device, fds);
+
 	if (error)
 		return error;
+	error = give_fd(host->domain->domain, "czone-socket", fds[0]);
+	if (!error)
+		error = give_fd(host->domain->domain, "czone-state", fds[1]);
+	close(fds[0]);
+	close(fds[1]);
+	return error;
+}
+
+static int connect_to(struct host_domain *d, const struct czone_vm_opts *o)
+{
+	int error;
+
 	d->console = format("%s/%s.console", o->state_dir, o->name);
 	d->socket = format("%s/%s.czone", o->state_dir, o->name);
 	if (!d->console || !d->socket)
@@ -326,15 +366,52 @@ static int start(struct host_vm *host, struct czone_vm_opts *o)
 			return error;
 		d->own_loop = true;
 	}
-	if (o->uri) {
-		d->connection = virConnectOpen(o->uri);
-		if (!d->connection)
-			return libvirt_fail(-EIO, o->uri);
-	} else {
-		error = connect_embedded(o->state_dir, o->name, &d->connection);
-		if (error)
-			return error;
+	if (!o->uri)
+		return connect_embedded(o->state_dir, o->name, &d->connection);
+	d->connection = virConnectOpen(o->uri);
+	return d->connection ? 0 : libvirt_fail(-EIO, o->uri);
+}
+
+static int attach(struct host_vm *host, struct czone_vm_opts *o)
+{
+	struct host_domain *d = host->domain;
+	int error = connect_to(d, o);
+	virDomainPtr domain;
+
+	if (error)
+		return error;
+	domain = virDomainLookupByName(d->connection, o->name);
+	if (!domain || virDomainIsActive(domain) != 1) {
+		if (domain)
+			virDomainFree(domain);
+		return czone_fail(-ENOENT, "no VM %s runs below %s", o->name, o->state_dir);
 	}
+	error = device_adopt(d->socket, &host->device);
+	if (!error)
+		error = device_wait_ready(host->device, o->timeout_ms);
+	if (error) {
+		virDomainFree(domain);
+		return error;
+	}
+	d->domain = domain;
+	return 0;
+}
+
+static int start(struct host_vm *host, struct czone_vm_opts *o)
+{
+	struct host_domain *d = host->domain;
+	bool kvm = o->kvm == 1 || (!o->kvm && machine_has_kvm());
+	uint64_t pool_start = 0, pool_size = 0;
+	unsigned int shift;
+	char *xml, tail[600];
+	int error;
+
+	error = machine_pool_shift(o, &shift);
+	if (error)
+		return error;
+	error = connect_to(d, o);
+	if (error)
+		return error;
 	error = device_open(d->socket, &host->device);
 	if (error)
 		return error;
@@ -342,13 +419,13 @@ static int start(struct host_vm *host, struct czone_vm_opts *o)
 	if (!xml)
 		return -ENOMEM;
 	czone_log(CZONE_LOG_DEBUG, "domain: %s", xml);
-	/* a daemon can end the VM when we die; the embedded driver cannot */
-	d->domain = virDomainCreateXML(d->connection, xml, VIR_DOMAIN_START_PAUSED |
-				       (embedded ? 0 : VIR_DOMAIN_START_AUTODESTROY));
+	d->domain = virDomainCreateXML(d->connection, xml, VIR_DOMAIN_START_PAUSED);
 	free(xml);
 	if (!d->domain)
 		return libvirt_fail(-EIO, "starting the VM");
-	error = pool_address(d->domain, &pool_start, &pool_size);
+	error = hand_over(host);
+	if (!error)
+		error = pool_address(d->domain, &pool_start, &pool_size);
 	if (!error)
 		error = device_add_pool(host->device, pool_start, pool_size, shift);
 	if (error)
@@ -362,6 +439,55 @@ static int start(struct host_vm *host, struct czone_vm_opts *o)
 				  strerror(-error), o->timeout_ms, d->console, tail);
 	}
 	return 0;
+}
+
+static struct host_vm *new_host(void)
+{
+	struct host_vm *host = calloc(1, sizeof(*host));
+
+	if (!host)
+		return NULL;
+	host->domain = calloc(1, sizeof(*host->domain));
+	if (!host->domain) {
+		free(host);
+		return NULL;
+	}
+	pthread_mutex_init(&host->domain->lock, NULL);
+	return host;
+}
+
+/* The context gets what was made, or nothing is left of it. */
+static void finish(struct czone_vm *vm, struct host_vm *host, int error)
+{
+	char *detail;
+
+	if (!error) {
+		vm->priv = host;
+		vm->driver = &czone_host_driver;
+		return;
+	}
+	/* keep the first failure's text over those of the clean-up */
+	detail = strdup(czone_error_detail());
+	host_vm_close(host);
+	czone_fail(error, "%s", detail ? detail : "");
+	free(detail);
+}
+
+int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts)
+{
+	struct czone_vm_opts o = *opts;
+	char *state_dir = realpath(o.state_dir, NULL);
+	struct host_vm *host;
+	int error;
+
+	if (!state_dir)
+		return czone_fail(-errno, "state_dir %s: %s", o.state_dir, strerror(errno));
+	o.state_dir = state_dir;
+	host = new_host();
+	error = host ? attach(host, &o) : czone_fail(-ENOMEM, "no memory for a VM");
+	finish(vm, host, error);
+	free(state_dir);
+	return error;
 }
 
 int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
@@ -392,32 +518,17 @@ int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
 		o.name = name = format("czone-%d-%u", getpid(), atomic_fetch_add(&counter, 1));
 	if (!o.emulator)
 		o.emulator = emulator = machine_find_emulator();
-	host = calloc(1, sizeof(*host));
-	if (host)
-		host->domain = calloc(1, sizeof(*host->domain));
+	host = new_host();
 	if (!o.emulator) {
 		error = czone_fail(-ENOEXEC, "no qemu-system-x86_64 in PATH, and CZONE_QEMU is not set");
 	} else if (access(o.emulator, X_OK)) {
 		error = czone_fail(-ENOEXEC, "emulator %s: %s", o.emulator, strerror(errno));
-	} else if (!o.name || !host || !host->domain) {
-		free(host);
-		host = NULL;
+	} else if (!o.name || !host) {
 		error = czone_fail(-ENOMEM, "no memory for a VM");
 	} else {
-		pthread_mutex_init(&host->domain->lock, NULL);
 		error = start(host, &o);
 	}
-	if (error && host) {
-		/* keep the first failure's text over those of the clean-up */
-		char *detail = strdup(czone_error_detail());
-
-		host_vm_close(host);
-		czone_fail(error, "%s", detail ? detail : "");
-		free(detail);
-	} else if (!error) {
-		vm->priv = host;
-		vm->driver = &czone_host_driver;
-	}
+	finish(vm, host, error);
 	free(name);
 	free(emulator);
 	free(state_dir);

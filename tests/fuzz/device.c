@@ -172,19 +172,8 @@ static void driver_stop(uint16_t *ret_base)
 /* As device_open() does it, without a socket and threads. */
 static void open_device(void)
 {
-	d = calloc(1, sizeof(*d));
-	FUZZ_CHECK(d);
-	pthread_mutex_init(&d->lock, NULL);
-	cond_init(&d->changed);
-	memory_init(&d->memory);
-	vhost_user_init(&d->vu, &vhost_user_ops, &d->memory, 1ULL << VIRTIO_CZONE_F_ZEROES);
-	config_set(d, 12);
-	punch_queue_init(&d->punch, &d->memory, device_free_job);
-	d->listen_fd = d->listener.fd = d->connection.fd = -1;
-	for (unsigned int i = 0; i < VHOST_USER_QUEUES; i++)
-		d->kick[i] = (struct queue_source){
-			.source = { .fd = -1, .ready = kicked }, .device = d, .index = i,
-		};
+	d = device_new("fuzz");
+	FUZZ_CHECK(d && !takeover_new(&d->takeover, "fuzz"));
 }
 
 static void close_device(void)

@@ -279,6 +279,13 @@ class VM:
         options["timeout_ms"] = _milliseconds(timeout)
         return cls(_czone.czone_vm_start(options), started=True)
 
+    @classmethod
+    def attach(cls, *, state_dir, name: str, uri: Optional[str] = None,
+               timeout: Optional[float] = None, **options) -> "VM":
+        """Go on with a VM whose process has died, or has let go of it with detach()."""
+        options.update(state_dir=state_dir, name=name, uri=uri, timeout_ms=_milliseconds(timeout))
+        return cls(_czone.czone_vm_attach(_vm_options(options)), started=True)
+
     @property
     def _handle(self):
         if self._open_handle is None:
@@ -323,6 +330,11 @@ class VM:
     def stop(self) -> None:
         """End a VM that start() made, now."""
         _czone.czone_vm_stop(self._handle)
+
+    def detach(self) -> None:
+        """Let go of the VM and let it run, for another process to attach to."""
+        _czone.czone_vm_detach(self._handle)
+        self.close()
 
     def close(self) -> None:
         """Give the VM up, and stop it if start() made it. Once is enough, more do no harm."""

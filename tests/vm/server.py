@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A process that serves a VM, for a test to kill: evaluates the lines that it reads."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import czone
+
+MIB = 1 << 20
+
+
+def serve(how, directory):
+    image = pathlib.Path(os.environ["CZONE_MICROVM"])
+    if how == "start":
+        vm = czone.VM.start(
+            state_dir=directory, name="vm", kernel=os.environ["CZONE_KERNEL"],
+            initrd=image / "initrd.gz", disks=[f"ro:{image}/rootfs.img"], pool_bytes=2 << 30,
+            channel=directory + "/exec", cmdline="loglevel=7")
+    else:
+        vm = czone.VM.attach(state_dir=directory, name="vm", timeout=30)
+    names = {"vm": vm, "czone": czone}
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(eval(line, names), default=str), flush=True)   # of our own test
+
+
+class Server:
+    """Such a process, as seen by a test."""
+
+    def __init__(self, how, directory):
+        self.process = subprocess.Popen(
+            [sys.executable, "-B", __file__, how, str(directory)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if self.process.stdout.readline() != "ready\n":
+            raise RuntimeError(self.process.communicate(timeout=60)[1])
+
+    def send(self, line):
+        """Begin something, without waiting for it."""
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, line):
+        self.send(line)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(self.process.communicate(timeout=60)[1])
+        return json.loads(answer)
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate(timeout=60)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])
