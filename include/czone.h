@@ -8,9 +8,11 @@
  * touched, what is free in it can be taken back while the container lives, and
  * all of it comes back when the zone is destroyed.
  *
- * The same calls work from two places:
- *  - in the guest, on the kernel that runs there: czone_open("guest:", ...);
- *  - on the host, on a VM that this process starts: czone_vm_start(...).
+ * The same calls work from three places:
+ *  - in the guest, on the kernel that runs there: czone_open(NULL, ...);
+ *  - on the host, on a VM that this process starts: czone_vm_start(...);
+ *  - anywhere, without a VM, to try them and to test what uses them:
+ *    czone_open("test:///default", ...).
  *
  * Conventions
  *  - Calls return 0 (or a count) on success and a negative errno on failure.
@@ -85,14 +87,15 @@ typedef struct czone czone;
 /* ---------------------------------------------------------------- contexts */
 
 /**
- * Open the kernel we run on.
+ * Open a kernel that has zones.
  *
- * @param uri     "guest:" or NULL.
+ * @param uri     "guest:///" or NULL: the kernel we run on. Changing anything there
+ *                needs CAP_SYS_ADMIN, and so does czone_ranges(), which tells
+ *                physical addresses; the statistics do not.
+ *                "test:///default": a new test VM of the caller's own, which is gone
+ *                with its last reference; see czone_test_start().
  * @param ret_vm  the context; give it up with czone_vm_unref().
  * @return 0; -EOPNOTSUPP: this kernel has no zones; -EINVAL: unknown URI.
- *
- * Changing anything needs CAP_SYS_ADMIN, and so does czone_ranges(), which tells
- * physical addresses; the statistics do not.
  */
 CZONE_API int czone_open(const char *uri, czone_vm **ret_vm);
 
@@ -391,6 +394,61 @@ CZONE_API czone *czone_ref(czone *zone);
 
 /** Give up the handle, not the zone; NULL is fine. @return NULL. */
 CZONE_API czone *czone_unref(czone *zone);
+
+/* ---------------------------------------------------------------- test VMs */
+
+/**
+ * Something that runs in a cgroup of a test VM, as a container would.
+ *
+ * A test VM is a data structure in this process, for unit tests of what uses this
+ * library. It has a pool of 4 GiB and 256 MiB of memory outside, in an anonymous
+ * file whose pages are allocated, counted and freed for real: host figures come
+ * from the kernel we run on. Zones keep the rules of czone.h, and fail as they
+ * say. What it is not: there is no other kernel and no isolation, a cgroup is a
+ * label that needs no making, placement is by the tasks below alone and not for
+ * the process that runs the test, nothing is pinned or poisoned, calls take no
+ * time and heed no limit. It tells nothing about speed.
+ *
+ * The calls that begin with czone_test_ are -EOPNOTSUPP on any other VM.
+ */
+typedef struct czone_test_task czone_test_task;
+
+/**
+ * Start a task. It uses no memory yet.
+ * @param cgroup   its path, as for czone_attach_cgroup(); any will do. Pages come
+ *                 from the zone that it has at the time, or one above it, or else
+ *                 from the memory outside the pool.
+ * @param ret_task to be ended with czone_test_exit().
+ */
+CZONE_API int czone_test_start(czone_vm *vm, const char *cgroup, czone_test_task **ret_task);
+
+/**
+ * Write to a task's address space, which has 16 GiB and no memory until it is written to.
+ * @param value  what each byte becomes
+ * @return 0; -ENOMEM, and nothing has changed: the zone is full, with its file
+ *         cache gone. In a guest a task of the cgroup would be killed for that.
+ */
+CZONE_API int czone_test_fill(czone_test_task *task, uint64_t offset, uint64_t bytes, uint8_t value);
+
+/** Read from it. What was never written, or was given up, reads as zeroes. */
+CZONE_API int czone_test_read(czone_test_task *task, uint64_t offset, void *ret_data, size_t bytes);
+
+/** Give up the whole 4 KiB pages of a range, like MADV_DONTNEED: free, and backed until reclaimed. */
+CZONE_API int czone_test_discard(czone_test_task *task, uint64_t offset, uint64_t bytes);
+
+/** Read so much of a file: clean cache that stays when the task ends; as much of it as there is room for. */
+CZONE_API int czone_test_cache(czone_test_task *task, uint64_t bytes);
+
+/** The task ends and its pages are free; NULL is fine. Its last use. @return NULL. */
+CZONE_API czone_test_task *czone_test_exit(czone_test_task *task);
+
+/**
+ * Make a call fail once, as if it had never reached the guest.
+ * @param call   "create", "attach", "resize", "reclaim", "destroy", "stats" (also
+ *               of the VM, and czone_lookup()), "ranges" or "list"; NULL: the next of them
+ * @param error  a negative errno; -ETIMEDOUT comes at once; 0: none fails after all
+ */
+CZONE_API int czone_test_fail(czone_vm *vm, const char *call, int error);
 
 /* ------------------------------------------------------------ errors, logs */
 

@@ -8,6 +8,7 @@
 
 #define POOL_STEP ((uint64_t)128 << 20)		/* memory hotplug's unit on x86-64 */
 
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define STRINGIFY(x) #x
 #define STRING(x) STRINGIFY(x)
 
@@ -34,19 +35,31 @@ static void discard_vm(struct czone_vm *vm)
 	free(vm);
 }
 
+static const struct {
+	const char *uri;
+	int (*open)(struct czone_vm *vm);
+} sides[] = {
+	{ "guest:///", czone_guest_open },	/* the default */
+	{ "test:///default", czone_test_open },
+};
+
 int czone_open(const char *uri, czone_vm **ret_vm)
 {
 	struct czone_vm *vm;
+	size_t side = 0;
 	int r;
 
 	if (!ret_vm)
 		return czone_fail(-EINVAL, "ret_vm is NULL");
-	if (uri && strcmp(uri, "guest:"))
-		return czone_fail(-EINVAL, "unknown URI \"%s\": there is \"guest:\"", uri);
+	while (uri && side < ARRAY_SIZE(sides) && strcmp(uri, sides[side].uri))
+		side++;
+	if (side == ARRAY_SIZE(sides))
+		return czone_fail(-EINVAL, "unknown URI \"%s\": there are \"%s\" and \"%s\"", uri,
+				  sides[0].uri, sides[1].uri);
 	vm = new_vm();
 	if (!vm)
 		return czone_fail(-ENOMEM, "no memory for a handle");
-	r = czone_guest_open(vm);
+	r = sides[side].open(vm);
 	if (r < 0) {
 		discard_vm(vm);
 		return r;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The one interface inside the library: what a side (guest, host) implements.
+ * The one interface inside the library: what a side (guest, host, test) implements.
  * The public calls check arguments, take care of handles and defaults, and
  * call these; nothing here is public.
  */
@@ -68,10 +68,11 @@ struct czone {
 extern const struct czone_driver czone_guest_driver, czone_host_driver;
 
 /*
- * Both set vm->driver and vm->priv, or leave nothing behind. Numbers in the
+ * All set vm->driver and vm->priv, or leave nothing behind. Numbers in the
  * options are complete: of those for which 0 means a default only kvm can be 0.
  */
 int czone_guest_open(struct czone_vm *vm);					/* lib/guest/ */
+int czone_test_open(struct czone_vm *vm);					/* lib/test/ */
 int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts);	/* lib/host/ */
 int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts);
 

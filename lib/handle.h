@@ -11,6 +11,9 @@ int czone_vm_check(const struct czone_vm *vm);
 /* 0, -EINVAL for NULL, or -ENOENT once its zone has been destroyed. */
 int czone_zone_check(const struct czone *zone);
 
+/* 0, or -EINVAL: the same everywhere, so that a path works on all sides if it works on one. */
+int czone_cgroup_path_check(const char *path);
+
 /* A reference on the handle of a zone that exists: there is one handle for each. */
 int czone_handle_get(struct czone_vm *vm, uint32_t id, struct czone **ret_zone);
 

@@ -33,8 +33,7 @@ static int round_size(uint64_t size, const char *what, uint64_t *ret_size)
 	return 0;
 }
 
-/* The same on both sides, so that a path works from the host if it works in the guest. */
-static int check_cgroup_path(const char *path)
+int czone_cgroup_path_check(const char *path)
 {
 	if (!path)
 		return czone_fail(-EINVAL, "cgroup path is NULL");
@@ -94,7 +93,7 @@ int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret
 	if (r == 0)
 		r = round_size(o.size, "create", &size);
 	if (r == 0 && o.cgroup)
-		r = check_cgroup_path(o.cgroup);
+		r = czone_cgroup_path_check(o.cgroup);
 	if (r < 0)
 		return r;
 
@@ -123,7 +122,7 @@ int czone_attach_cgroup(czone *zone, const char *path, uint32_t flags)
 	if (r == 0)
 		r = check_flags(flags, 0, "attach");
 	if (r == 0)
-		r = check_cgroup_path(path);
+		r = czone_cgroup_path_check(path);
 	if (r < 0)
 		return r;
 	/* -ENOENT may be about the cgroup */

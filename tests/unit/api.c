@@ -59,13 +59,15 @@ Test(open, refuses_what_it_does_not_know)
 
 	refused(czone_open("qemu:///system", &other), -EINVAL, "\"qemu:///system\"");
 	refused(czone_open("", &other), -EINVAL, "unknown URI");
+	refused(czone_open("guest:", &other), -EINVAL, "\"guest:///\" and \"test:///default\"");
+	refused(czone_open("test:///other", &other), -EINVAL, "test:///other");
 	refused(czone_open(NULL, NULL), -EINVAL, "ret_vm");
 }
 
 Test(open, on_this_kernel_works_or_says_what_is_missing)
 {
 	czone_vm *here = (czone_vm *)&fake;
-	int r = czone_open("guest:", &here);
+	int r = czone_open("guest:///", &here);
 
 	if (r == 0) {
 		czone_vm_unref(here);

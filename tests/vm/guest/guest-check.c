@@ -361,7 +361,7 @@ int main(void)
 	make_cgroup(ROOT "/plain");
 	make_cgroup(ROOT "/plain/child");
 
-	works(czone_open("guest:", &vm));
+	works(czone_open("guest:///", &vm));
 	refused(czone_vm_stop(vm), -EOPNOTSUPP, "cannot be stopped");
 	life_of_a_zone();
 	what_cannot_be();
