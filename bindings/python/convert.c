@@ -306,6 +306,15 @@ static void release_zone(PyObject *capsule)
 	Py_END_ALLOW_THREADS
 }
 
+static void release_task(PyObject *capsule)
+{
+	czone_test_task *task = PyCapsule_GetPointer(capsule, "czone_test_task");
+
+	Py_BEGIN_ALLOW_THREADS
+	czone_test_exit(task);
+	Py_END_ALLOW_THREADS
+}
+
 PyObject *vm_to_capsule(czone_vm *vm)
 {
 	PyObject *capsule = PyCapsule_New(vm, "czone_vm", release_vm);
@@ -324,6 +333,15 @@ PyObject *zone_to_capsule(czone *zone)
 	return capsule;
 }
 
+PyObject *task_to_capsule(czone_test_task *task)
+{
+	PyObject *capsule = PyCapsule_New(task, "czone_test_task", release_task);
+
+	if (!capsule)
+		czone_test_exit(task);
+	return capsule;
+}
+
 czone_vm *vm_from_capsule(PyObject *capsule)
 {
 	return PyCapsule_GetPointer(capsule, "czone_vm");
@@ -332,6 +350,11 @@ czone_vm *vm_from_capsule(PyObject *capsule)
 czone *zone_from_capsule(PyObject *capsule)
 {
 	return PyCapsule_GetPointer(capsule, "czone");
+}
+
+czone_test_task *task_from_capsule(PyObject *capsule)
+{
+	return PyCapsule_GetPointer(capsule, "czone_test_task");
 }
 
 static PyObject *error_class;

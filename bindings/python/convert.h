@@ -26,8 +26,10 @@ PyObject *ids_to_list(const uint32_t *ids, size_t n);
 /* Capsules own one reference of their object and give it up when they go. */
 PyObject *vm_to_capsule(czone_vm *vm);
 PyObject *zone_to_capsule(czone *zone);
+PyObject *task_to_capsule(czone_test_task *task);
 czone_vm *vm_from_capsule(PyObject *capsule);
 czone *zone_from_capsule(PyObject *capsule);
+czone_test_task *task_from_capsule(PyObject *capsule);
 
 /* The class of exceptions for errors of the library. */
 void set_error_class(PyObject *cls);

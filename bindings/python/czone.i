@@ -38,6 +38,7 @@ static PyObject *log_callable;
 %ignore czone_unref;
 %ignore czone_vm_ref;
 %ignore czone_vm_unref;
+%ignore czone_test_exit;
 %typemap(in) czone_vm * {
 	$1 = vm_from_capsule($input);
 	if (!$1)
@@ -55,6 +56,15 @@ static PyObject *log_callable;
 %typemap(in, numinputs=0) czone **ret_zone (czone *zone = NULL) "$1 = &zone;"
 %typemap(argout) czone **ret_zone {
 	Py_XSETREF($result, zone_to_capsule(zone$argnum));
+}
+%typemap(in) czone_test_task * {
+	$1 = task_from_capsule($input);
+	if (!$1)
+		SWIG_fail;
+}
+%typemap(in, numinputs=0) czone_test_task **ret_task (czone_test_task *task = NULL) "$1 = &task;"
+%typemap(argout) czone_test_task **ret_task {
+	Py_XSETREF($result, task_to_capsule(task$argnum));
 }
 
 /* Options. */
@@ -99,6 +109,23 @@ static PyObject *log_callable;
 	"$1 = &returned;"
 %typemap(argout) uint64_t *ret_returned
 	"Py_XSETREF($result, Py_BuildValue(\"(iK)\", result, (unsigned long long)*$1));"
+
+/* How many bytes are wanted goes in, they come out. */
+%typemap(in) (void *ret_data, size_t bytes) (PyObject *data = NULL) {
+	$2 = PyLong_AsSize_t($input);
+	if (PyErr_Occurred())
+		SWIG_fail;
+	data = PyBytes_FromStringAndSize(NULL, $2);
+	if (!data)
+		SWIG_fail;
+	$1 = PyBytes_AS_STRING(data);
+}
+%typemap(argout) (void *ret_data, size_t bytes) {
+	Py_XSETREF($result, data$argnum);
+	data$argnum = NULL;
+}
+%typemap(freearg) (void *ret_data, size_t bytes)
+	"Py_XDECREF(data$argnum);"
 
 /* How many are wanted goes in, (how many there are, those that were got) comes out. */
 %define OUTPUT_ARRAY(TYPE, NAME, TO_LIST)

@@ -20,7 +20,8 @@ with open(os.environ["CZONE_HEADER"], encoding="utf-8") as file:
     HEADER = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
 
 # A capsule has one reference for as long as it lives: nobody calls these from Python.
-REFERENCES = {"czone_ref", "czone_unref", "czone_vm_ref", "czone_vm_unref"}
+REFERENCES = {"czone_ref", "czone_unref", "czone_vm_ref", "czone_vm_unref",
+              "czone_test_exit"}
 
 
 def members(struct):
@@ -71,10 +72,10 @@ class Coverage(unittest.TestCase):
             text = file.read()
         for name in czone.__all__:
             self.assertRegex(text, r"(?m)^(class|def) %s\b|^%s:" % (name, name))
-        for cls in (czone.VM, czone.Zone):
+        for cls in (czone.VM, czone.Zone, czone.Task):
             for name in vars(cls):
                 if not name.startswith("_"):
-                    self.assertRegex(text, r"    def %s\(" % name)
+                    self.assertRegex(text, r"    (async )?def %s\(" % name)
         self.assertTrue(os.path.exists(os.path.join(os.path.dirname(stubs), "py.typed")))
 
 
@@ -117,6 +118,8 @@ class Errors(unittest.TestCase):
                 _czone.czone_vm_stats(handle)
             with self.assertRaises((TypeError, ValueError)):
                 _czone.czone_stats(handle)
+            with self.assertRaises((TypeError, ValueError)):
+                _czone.czone_test_fill(handle, 0, 1, 1)
 
 
 class Kernel(unittest.TestCase):

@@ -15,24 +15,33 @@ On a host, on a VM that this process starts:
     with czone.VM.start(state_dir="/tmp/vm", kernel="bzImage", initrd="initrd.gz") as vm:
         zone = vm.create(64 << 20, cgroup="/c/a")
 
+Without either, to try it and to test what uses it:
+
+    with czone.open("test:///default") as vm, vm.create(64 << 20, cgroup="/pods/a") as zone:
+        with vm.start_task("/pods/a") as task:
+            task.fill(0, 32 << 20, 1)        # what a container would do
+            task.discard(0, 24 << 20)
+            print(zone.reclaim(), "bytes are free again", zone.stats())
+
 Sizes and addresses are bytes, times are seconds. Waiting calls let other
 threads run. Failures are czone.Error, an OSError whose errno says what and
 whose text says why.
 """
 
+import asyncio
 import atexit
 import errno
 import os
 import weakref
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, Iterator, List, NamedTuple, Optional
 
 from . import _czone
 
 __all__ = [
     "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "LogLevel", "PoolBacking",
-    "ProbeItem", "ProbeState", "Range", "VM", "VMStats", "Zone", "ZoneStats", "open", "probe",
+    "ProbeItem", "ProbeState", "Range", "Task", "VM", "VMStats", "Zone", "ZoneStats", "open", "probe",
     "set_log", "version",
 ]
 
@@ -239,6 +248,20 @@ class Zone:
             error.report = report
         raise error
 
+    # A thread waits in these. Who cancels one stops waiting; the call goes on to its limit.
+
+    async def resize_async(self, size: int, **options) -> None:
+        """resize(), while other coroutines run."""
+        await asyncio.to_thread(self.resize, size, **options)
+
+    async def reclaim_async(self, size: Optional[int] = None, **options) -> int:
+        """reclaim(), while other coroutines run."""
+        return await asyncio.to_thread(self.reclaim, size, **options)
+
+    async def destroy_async(self, **options) -> DestroyReport:
+        """destroy(), while other coroutines run."""
+        return await asyncio.to_thread(self.destroy, **options)
+
     def __enter__(self) -> "Zone":
         return self
 
@@ -255,6 +278,45 @@ def _vm_options(options: dict) -> dict:
         if options.get(name) is not None:
             options[name] = os.fspath(options[name])
     return options
+
+
+class Task:
+    """Something that runs in a cgroup of a test VM, and uses memory there. Made by
+    VM.start_task(). As a context manager it ends at the end."""
+
+    def __init__(self, handle):
+        self._running_handle = handle
+
+    @property
+    def _handle(self):
+        if self._running_handle is None:
+            raise ClosedError("the task has ended")
+        return self._running_handle
+
+    def fill(self, offset: int, size: int, value: int) -> None:
+        """Make each byte of a range this value."""
+        _czone.czone_test_fill(self._handle, offset, size, value)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return _czone.czone_test_read(self._handle, offset, size)
+
+    def discard(self, offset: int, size: int) -> None:
+        """Give up the whole 4 KiB pages of a range."""
+        _czone.czone_test_discard(self._handle, offset, size)
+
+    def cache(self, size: int) -> None:
+        """Read so much of a file."""
+        _czone.czone_test_cache(self._handle, size)
+
+    def exit(self) -> None:
+        """End. Once is enough, more do no harm."""
+        self._running_handle = None
+
+    def __enter__(self) -> "Task":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.exit()
 
 
 class VM:
@@ -327,8 +389,25 @@ class VM:
         size, options = _reclaim_arguments(size, with_cache, timeout)
         return _returned(_czone.czone_vm_reclaim(self._handle, size, options))
 
+    async def create_async(self, size: int, **options) -> Zone:
+        """create(), while other coroutines run."""
+        return await asyncio.to_thread(self.create, size, **options)
+
+    async def reclaim_async(self, size: Optional[int] = None, **options) -> int:
+        """reclaim(), while other coroutines run."""
+        return await asyncio.to_thread(self.reclaim, size, **options)
+
+    def start_task(self, cgroup: str) -> Task:
+        """Test VMs: start something that uses memory in a cgroup."""
+        return Task(_czone.czone_test_start(self._handle, os.fspath(cgroup)))
+
+    def fail_next(self, call: Optional[str], error: int) -> None:
+        """Test VMs: make the next create, attach, resize, reclaim, destroy, stats,
+        ranges or list (None: any) fail with this errno; 0: none after all."""
+        _czone.czone_test_fail(self._handle, call, -error)
+
     def stop(self) -> None:
-        """End a VM that start() made, now."""
+        """End a VM that start() made, now; or a test VM."""
         _czone.czone_vm_stop(self._handle)
 
     def detach(self) -> None:
@@ -344,6 +423,9 @@ class VM:
         if self._stop:
             self._stop()
 
+    def __iter__(self) -> Iterator[Zone]:
+        return iter(self.zones())
+
     def __enter__(self) -> "VM":
         return self
 
@@ -352,7 +434,8 @@ class VM:
 
 
 def open(uri: Optional[str] = None) -> VM:
-    """Open the kernel that we run on: "guest:", which is also the default."""
+    """Open the kernel that we run on, "guest:///", which is also the default; or a
+    new VM of this process's own for tests, "test:///default"."""
     return VM(_czone.czone_open(uri))
 
 
