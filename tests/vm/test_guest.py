@@ -12,6 +12,13 @@ def test_every_call_of_the_guest_half(microvm):
     assert microvm.pool() <= before + 2 * MIB  # the pool's memory map
 
 
+def test_first_zone_does_in_a_guest_what_it_does_on_the_test_driver(microvm):
+    status, output = microvm.guest.run("first-zone-static guest:/// 2>&1", check=False)
+    assert status == 0, output
+    assert re.search(r"reclaimed +\d+\.\d MiB used, +0\.\d free and backed", output), output
+    assert list(microvm.vm.zones()) == []
+
+
 def run(microvm, arguments):
     """(status, output) of guest-run."""
     return microvm.guest.run(f"guest-run-static {arguments} 2>&1", check=False)
