@@ -49,7 +49,8 @@ static int write_file(const char *path, const char *text)
 /* In the child: one step for each byte that comes, and a byte for each that is done. */
 static int child(int in, int out)
 {
-	char *memory = mmap(NULL, DIRTY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory = mmap(NULL, DIRTY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
 	char step;
 
 	if (memory == MAP_FAILED || write_file(ROOT CGROUP "/cgroup.procs", "0") < 0)

@@ -20,7 +20,7 @@ int test_enter(struct czone_vm *vm, const char *call, struct test **ret_test)
 	if (t->stopped) {
 		r = czone_fail(-ESHUTDOWN, "the test VM was stopped");
 	} else if (call && t->fail_error && (!t->fail_call || !strcmp(t->fail_call, call))) {
-		r = czone_fail(t->fail_error, "%s: fails because czone_test_fail() was called", call);
+		r = czone_fail(t->fail_error, "%s fails because czone_test_fail() said so", call);
 		t->fail_error = 0;
 	}
 	if (r < 0)
@@ -121,8 +121,8 @@ static int attach(struct test *t, uint32_t id, char *cgroup)
 	if (!zone)
 		return -ENOENT;
 	if (!strcmp(cgroup, "/"))
-		return czone_fail(-EINVAL, "attach of zone %" PRIu32 ": the root cgroup cannot have a zone",
-				  id);
+		return czone_fail(-EINVAL, "attach of zone %" PRIu32
+				  ": the root cgroup cannot have a zone", id);
 	if (zone->cgroup)
 		return czone_fail(strcmp(zone->cgroup, cgroup) ? -EBUSY : -EEXIST,
 				  "attach of zone %" PRIu32 ": it has cgroup %s", id, zone->cgroup);

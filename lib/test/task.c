@@ -82,7 +82,8 @@ static int make_room(struct test *t, struct test_zone *zone, uint64_t pages)
 	if (pages <= room)
 		return 0;
 	return czone_fail(-ENOMEM, "%s is full: %" PRIu64 " KiB more do not fit: tasks use %" PRIu64
-			  " of %" PRIu64 " KiB", zone == &t->boot ? "the VM's own memory" : "the zone",
+			  " of %" PRIu64 " KiB",
+			  zone == &t->boot ? "the VM's own memory" : "the zone",
 			  pages * TEST_PAGE >> 10, zone->pages[PAGE_TASK] * TEST_PAGE >> 10,
 			  test_zone_pages(zone) * TEST_PAGE >> 10);
 }

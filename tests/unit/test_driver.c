@@ -697,7 +697,7 @@ Test(test, a_create_that_cannot_attach_leaves_nothing)
 	czone *zone;
 
 	works(czone_test_fail(vm, "attach", -EOPNOTSUPP));
-	refused(try_create(MIB, "/a", 0, &zone), -EOPNOTSUPP, "attach: fails");
+	refused(try_create(MIB, "/a", 0, &zone), -EOPNOTSUPP, "attach fails");
 	cr_assert_eq(stats_of_vm().zones, 0);
 }
 

@@ -9,10 +9,10 @@
 #include <string.h>
 
 #define THREADS 4
-#define ROUNDS 2000
 
 static struct fake fake;
 static czone_vm *vm;
+static int rounds;
 static czone *shared;
 
 static int failed(const char *what, int r)
@@ -62,19 +62,19 @@ static int one_round(int i)
 
 static void *come_and_go(void *ret_failures)
 {
-	for (int i = 0; i < ROUNDS; i++)
+	for (int i = 0; i < rounds; i++)
 		*(int *)ret_failures += one_round(i);
 	return NULL;
 }
 
-int main(void)
+/* On `vm`, which it gives up. Returns how much was wrong. */
+static int run(void)
 {
 	struct czone_create_opts opts = CZONE_INIT(opts);
 	pthread_t threads[THREADS];
 	int failures[THREADS] = { 0 }, sum = 0, r;
 	atomic_int logged[2] = { 0 };
 
-	vm = fake_vm(&fake, &fake_driver);
 	opts.size = 1 << 20;
 	r = czone_create(vm, &opts, &shared);
 	if (r < 0)
@@ -91,14 +91,28 @@ int main(void)
 		pthread_join(threads[i], NULL);
 		sum += failures[i];
 	}
-	if (logged[0] + logged[1] != THREADS * ROUNDS)
+	if (logged[0] + logged[1] != THREADS * rounds)
 		sum += failed("messages are missing", logged[0] + logged[1]);
 	r = czone_list(vm, NULL, 0);
 	if (r != 1)
 		sum += failed("zones are left", r);
 	czone_unref(shared);
+	czone_set_log(NULL, NULL);
 	czone_vm_unref(vm);
+	return sum;
+}
+
+int main(void)
+{
+	int r, sum;
+
+	rounds = 2000;
+	vm = fake_vm(&fake, &fake_driver);
+	sum = run();
 	if (!fake.closed)
 		sum += failed("the VM was not closed", 0);
+	rounds = 100;
+	r = czone_open("test:///default", &vm);
+	sum += r < 0 ? failed("open", r) : run();
 	return sum ? 1 : 0;
 }
