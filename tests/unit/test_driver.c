@@ -430,8 +430,11 @@ Test(test, a_zone_grows_next_to_itself_or_elsewhere)
 	cr_assert_eq(ranges[1].size, 8 * MIB);
 	cr_assert_eq(ranges[1].start, ranges[0].start + 16 * MIB);
 	cr_assert_eq(stats_of(zone).size, 20 * MIB);
-	destroy(next);
 	destroy(zone);
+	works(czone_resize(next, 8 * MIB, 0));
+	cr_assert_eq(czone_ranges(next, ranges, 2), 1, "it grew into the hole before it");
+	cr_assert_eq(ranges[0].size, 8 * MIB);
+	destroy(next);
 }
 
 Test(test, a_pool_in_pieces_is_used_up)
