@@ -236,6 +236,10 @@ void __czone_count_spilled(struct alloc_context *ac, struct page *page,
 			   unsigned int order);
 unsigned long czone_try_to_free_pages(struct czone *cz, unsigned int order, gfp_t gfp);
 bool czone_out_of_memory(struct czone *cz, struct oom_control *oc);
+struct mem_cgroup *__czone_enter_swap(swp_entry_t entry);
+void __czone_leave_swap(struct mem_cgroup *old);
+unsigned long __czone_dirty_headroom(struct mem_cgroup *memcg);
+unsigned long __czone_unavailable(void);
 bool czone_has_pcps(int cpu);
 void czone_show_mem(void);
 
@@ -316,6 +320,34 @@ static inline void czone_leave_folio(struct mem_cgroup *old)
 		set_active_memcg(old);
 }
 
+/* Allocate on behalf of whoever will be charged for the page that @entry stands for. */
+static inline struct mem_cgroup *czone_enter_swap(swp_entry_t entry)
+{
+	return czone_active() ? __czone_enter_swap(entry) : current->active_memcg;
+}
+
+static inline void czone_leave_swap(struct mem_cgroup *old)
+{
+	if (czone_active())
+		__czone_leave_swap(old);
+}
+
+/* Readahead from swap may bring pages of others, and must not kill for them. */
+static inline gfp_t czone_readahead_gfp(gfp_t gfp)
+{
+	return czone_active() ? gfp | __GFP_NORETRY | __GFP_NOWARN : gfp;
+}
+
+static inline unsigned long czone_dirty_headroom(struct mem_cgroup *memcg)
+{
+	return czone_active() ? __czone_dirty_headroom(memcg) : PAGE_COUNTER_MAX;
+}
+
+static inline unsigned long czone_unavailable(void)
+{
+	return czone_active() ? __czone_unavailable() : 0;
+}
+
 #else /* CONFIG_CZONE */
 
 #define for_each_czone(z)		for (; 0; (void)(z))
@@ -390,6 +422,30 @@ static inline struct mem_cgroup *czone_enter_folio(struct folio *src)
 
 static inline void czone_leave_folio(struct mem_cgroup *old)
 {
+}
+
+static inline struct mem_cgroup *czone_enter_swap(swp_entry_t entry)
+{
+	return NULL;
+}
+
+static inline void czone_leave_swap(struct mem_cgroup *old)
+{
+}
+
+static inline gfp_t czone_readahead_gfp(gfp_t gfp)
+{
+	return gfp;
+}
+
+static inline unsigned long czone_dirty_headroom(struct mem_cgroup *memcg)
+{
+	return PAGE_COUNTER_MAX;
+}
+
+static inline unsigned long czone_unavailable(void)
+{
+	return 0;
 }
 
 #endif /* CONFIG_CZONE */

@@ -14,6 +14,8 @@
 #include <linux/sched/signal.h>
 #include <linux/seqlock.h>
 #include <linux/swap.h>
+#include <linux/swap_cgroup.h>
+#include <linux/vmstat.h>
 
 #include "internal.h"
 #include "czone_internal.h"
@@ -242,6 +244,67 @@ void __czone_leave_mm(struct mem_cgroup *entered)
 {
 	set_active_memcg(NULL);
 	mem_cgroup_put(entered);
+}
+
+/*
+ * The same for swap-in, where the swap entry remembers who will be charged. If
+ * that cgroup has gone, mem_cgroup_swapin_charge_folio() takes whoever is
+ * active already, and so do we.
+ */
+struct mem_cgroup *__czone_enter_swap(swp_entry_t entry)
+{
+	struct mem_cgroup *memcg, *old = current->active_memcg;
+
+	rcu_read_lock();
+	memcg = mem_cgroup_from_id(lookup_swap_cgroup_id(entry));
+	if (memcg && memcg != old && css_tryget_online(&memcg->css))
+		set_active_memcg(memcg);
+	rcu_read_unlock();
+	return old;
+}
+
+void __czone_leave_swap(struct mem_cgroup *old)
+{
+	struct mem_cgroup *entered = set_active_memcg(old);
+
+	if (entered != old)
+		mem_cgroup_put(entered);
+}
+
+/*
+ * How many more pages the cgroup can have, as far as its zone limits that. One
+ * that may spill does not: the VM's other memory has limits of its own.
+ */
+unsigned long __czone_dirty_headroom(struct mem_cgroup *memcg)
+{
+	unsigned long nr = PAGE_COUNTER_MAX;
+	struct czone *cz;
+
+	rcu_read_lock();
+	cz = READ_ONCE(memcg->czone);
+	if (cz && !(cz->flags & CZONE_CREATE_SPILL))
+		nr = zone_page_state(&cz->zone, NR_FREE_PAGES);
+	rcu_read_unlock();
+	return nr;
+}
+
+/* Free memory and file cache that are counted for the VM, but are of zones. */
+unsigned long __czone_unavailable(void)
+{
+	struct zone *movable = &NODE_DATA(czone_pool.nid)->node_zones[ZONE_MOVABLE];
+	unsigned long nr = 0;
+	struct zone *zone;
+
+	rcu_read_lock();
+	for_each_czone(zone)
+		nr += zone_page_state(zone, NR_FREE_PAGES);
+	rcu_read_unlock();
+
+	/* That is where their LRU pages are counted; with others, if it has any. */
+	if (!managed_zone(movable))
+		nr += zone_page_state(movable, NR_ZONE_ACTIVE_FILE) +
+		      zone_page_state(movable, NR_ZONE_INACTIVE_FILE);
+	return nr;
 }
 
 /*
