@@ -69,7 +69,8 @@ int main(int argc, char **argv)
 		    !strcmp(path, "[vvar_vclock]"))
 			continue;
 		area(fd, start, end, !inode ? "anon" : !strncmp(path, "/tmp/", 5) ? "shm" :
-		     !strncmp(path, "/data/", 6) ? "file" : "image");
+		     !strncmp(path, "/data/", 6) ||
+		     !strncmp(path, "/scratch/", 9) ? "file" : "image");
 	}
 	return 0;
 }
