@@ -239,6 +239,7 @@ bool czone_out_of_memory(struct czone *cz, struct oom_control *oc);
 struct mem_cgroup *__czone_enter_swap(swp_entry_t entry);
 void __czone_leave_swap(struct mem_cgroup *old);
 unsigned long __czone_dirty_headroom(struct mem_cgroup *memcg);
+unsigned long __czone_rss(struct task_struct *task);
 unsigned long __czone_unavailable(void);
 bool czone_has_pcps(int cpu);
 void czone_show_mem(void);
@@ -343,6 +344,11 @@ static inline unsigned long czone_dirty_headroom(struct mem_cgroup *memcg)
 	return czone_active() ? __czone_dirty_headroom(memcg) : PAGE_COUNTER_MAX;
 }
 
+static inline unsigned long czone_rss(struct task_struct *task)
+{
+	return czone_active() ? __czone_rss(task) : 0;
+}
+
 static inline unsigned long czone_unavailable(void)
 {
 	return czone_active() ? __czone_unavailable() : 0;
@@ -441,6 +447,11 @@ static inline gfp_t czone_readahead_gfp(gfp_t gfp)
 static inline unsigned long czone_dirty_headroom(struct mem_cgroup *memcg)
 {
 	return PAGE_COUNTER_MAX;
+}
+
+static inline unsigned long czone_rss(struct task_struct *task)
+{
+	return 0;
 }
 
 static inline unsigned long czone_unavailable(void)

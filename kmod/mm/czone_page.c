@@ -288,6 +288,29 @@ unsigned long __czone_dirty_headroom(struct mem_cgroup *memcg)
 	return nr;
 }
 
+/*
+ * The pages that killing @task would free in its strict zone, and nowhere else.
+ * Where zones may spill nobody knows which page of a task lies where.
+ */
+unsigned long __czone_rss(struct task_struct *task)
+{
+	struct mem_cgroup *memcg;
+	unsigned long rss = 0;
+	struct czone *cz;
+
+	task = find_lock_task_mm(task);
+	if (!task)
+		return 0;
+	rcu_read_lock();
+	memcg = mem_cgroup_from_task(task);
+	cz = memcg ? READ_ONCE(memcg->czone) : NULL;
+	if (cz && !(cz->flags & CZONE_CREATE_SPILL))
+		rss = get_mm_rss(task->mm);
+	rcu_read_unlock();
+	task_unlock(task);
+	return rss;
+}
+
 /* Free memory and file cache that are counted for the VM, but are of zones. */
 unsigned long __czone_unavailable(void)
 {

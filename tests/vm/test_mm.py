@@ -323,6 +323,35 @@ def test_cpus_come_and_go(microvm):
     assert microvm.pool() <= before + SLACK
 
 
+# The VM's own memory is short: zones are no help
+
+def test_reclaim_of_the_vm_leaves_zones_alone(microvm, swap, lru):
+    c = Container(microvm, "aside", 64 * MIB).workload(anon=16, file=16)
+    c.wait("ready")
+    before = numbers(microvm, "/proc/vmstat")
+    # More page cache than the VM has boot memory; the disk is sparse, so this is fast.
+    microvm.guest.run("dd if=/dev/vdb of=/dev/null bs=1M 2>/dev/null")
+    after = numbers(microvm, "/proc/vmstat")
+    stolen = sum(after[k] - before[k] for k in ("pgsteal_kswapd", "pgsteal_direct"))
+    assert stolen * PAGE >= 16 * MIB, "no pressure: nothing is shown"
+    s = statistics(c)
+    assert s["file"] >= 16 * MIB and s["anon"] >= 16 * MIB, s
+    assert not where(c)[1]
+    assert c.verify() == 32 * MIB
+    end(c)
+
+
+def test_the_vms_oom_kills_nobody_for_his_zone(microvm):
+    """The one with the most memory has it in a zone, where it is no help to anybody."""
+    c = Container(microvm, "large", 512 * MIB).workload(anon=448, thp=1)
+    c.wait("ready")
+    hog = Container(microvm, "outside").workload(anon=600)
+    until("the OOM killer", lambda: events(hog)["oom_kill"] >= 1 or events(c)["oom_kill"] >= 1)
+    assert events(hog)["oom_kill"] == 1 and events(c)["oom_kill"] == 0
+    assert c.verify() == 448 * MIB
+    end(hog, c)
+
+
 # Numbers
 
 def zoneinfo(microvm):
