@@ -73,6 +73,7 @@ static struct czone *czone_alloc(void)
 	cz->closing = false;
 	cz->host_slow = false;
 	cz->flags = 0;
+	cz->file_zone = NULL;
 	atomic_long_set(&cz->nr_backed, 0);
 	atomic_long_set(&cz->nr_spilled, 0);
 	atomic64_set(&cz->returned, 0);
@@ -101,6 +102,9 @@ static void czone_release(struct kref *ref)
 
 	if (cz->id)
 		ida_free(&czone_ids, cz->id);
+	/* It has none of its own, so this is no recursion. */
+	if (cz->file_zone)
+		czone_put(cz->file_zone);
 	call_rcu_tasks(&cz->rcu, czone_recycle);
 }
 
@@ -163,9 +167,10 @@ static struct czone *czone_get_locked(u32 id, unsigned long deadline)
 	return cz;
 }
 
-static unsigned long czone_default_deadline(void)
+static unsigned long czone_deadline(unsigned int timeout_ms)
 {
-	return jiffies + msecs_to_jiffies(CZONE_TIMEOUT_MS);
+	timeout_ms = min(timeout_ms ?: CZONE_TIMEOUT_MS, CZONE_TIMEOUT_MAX_MS);
+	return jiffies + msecs_to_jiffies(timeout_ms);
 }
 
 u32 czone_next(u32 after)
@@ -232,15 +237,35 @@ static int czone_blocks(u64 size, unsigned long *nr)
 	return 0;
 }
 
+/* Let @cz put the cache of read-only file systems into zone @id. */
+static int czone_set_file_zone(struct czone *cz, u32 id)
+{
+	struct czone *file_zone;
+
+	if (!id)
+		return 0;
+	file_zone = czone_find(id);
+	if (!file_zone)
+		return -ENOENT;
+	/* One step: what is shared lies where everybody says that it does. */
+	if (file_zone->file_zone)
+		return -EINVAL;
+	kref_get(&file_zone->ref);
+	cz->file_zone = file_zone;
+	return 0;
+}
+
 /**
  * czone_create - make a zone
  * @size: a multiple of CZONE_BLOCK_SIZE
  * @flags: CZONE_CREATE_*
+ * @file_zone: the zone for the page cache of read-only file systems, 0: this one
  * @ret_id: gets its id
  *
- * -ENODEV: there is no region. -ENOSPC: not that much is left of it.
+ * -ENODEV: there is no region. -ENOSPC: not that much is left of it. -ENOENT:
+ * there is no @file_zone. -EINVAL: @file_zone shares that of another.
  */
-int czone_create(u64 size, u32 flags, u32 *ret_id)
+int czone_create(u64 size, u32 flags, u32 file_zone, u32 *ret_id)
 {
 	unsigned long nr;
 	struct czone *cz;
@@ -268,7 +293,7 @@ int czone_create(u64 size, u32 flags, u32 *ret_id)
 	cz->flags = flags;
 	snprintf(cz->name, sizeof(cz->name), "czone%u", cz->id);
 
-	ret = czone_add_blocks(cz, nr);
+	ret = czone_set_file_zone(cz, file_zone) ?: czone_add_blocks(cz, nr);
 	if (ret)
 		goto put;
 	czone_list_add(cz);
@@ -378,18 +403,33 @@ static void czone_untie(struct czone *cz)
  * czone_attach - user pages of a cgroup come from a zone from now on
  * @id: the zone
  * @cgrp: the cgroup, and all below it
+ * @flags: CZONE_ATTACH_*
+ * @timeout_ms: until when, 0 is the default
+ * @result: what was moved and what was not, indexed by enum czone_result
+ *
+ * With CZONE_ATTACH_MIGRATE the pages that are charged to the cgroup by now
+ * move into the zone; a zone that has this cgroup already takes in what has
+ * come to lie elsewhere since.
  *
  * -EBUSY: the zone has another cgroup, or another operation is under way.
  * -EEXIST: the cgroup has a zone.
  * -EOPNOTSUPP: the memory controller is not enabled for this cgroup.
+ * -ENOSPC, -ETIMEDOUT: the cgroup is attached, but not all pages have been
+ * moved, because the zone is full or the time was over.
  */
-int czone_attach(u32 id, struct cgroup *cgrp)
+int czone_attach(u32 id, struct cgroup *cgrp, u32 flags, unsigned int timeout_ms,
+		 u64 result[__CZONE_RESULT_MAX])
 {
+	unsigned long deadline = czone_deadline(timeout_ms);
 	struct cgroup_subsys_state *css;
+	struct mem_cgroup *memcg;
 	struct czone *cz;
 	int ret;
 
-	cz = czone_get_locked(id, czone_default_deadline());
+	memset(result, 0, sizeof(u64) * __CZONE_RESULT_MAX);
+	if (flags & ~CZONE_ATTACH_MIGRATE)
+		return -EINVAL;
+	cz = czone_get_locked(id, deadline);
 	if (IS_ERR(cz))
 		return PTR_ERR(cz);
 
@@ -404,12 +444,16 @@ int czone_attach(u32 id, struct cgroup *cgrp)
 	} else if (css_is_dying(css)) {
 		ret = -ENOENT;
 	} else {
-		ret = czone_tie(cz, mem_cgroup_from_css(css));
+		memcg = mem_cgroup_from_css(css);
+		ret = czone_tie(cz, memcg);
 		/* Going offline at the same time: its hook may have run before us. */
 		if (!ret && css_is_dying(css)) {
 			czone_untie(cz);
 			ret = -ENOENT;
 		}
+		if (flags & CZONE_ATTACH_MIGRATE &&
+		    (!ret || (ret == -EEXIST && READ_ONCE(cz->memcg) == memcg)))
+			ret = czone_move_in(cz, deadline, result);
 	}
 	if (css)
 		css_put(css);
@@ -797,7 +841,7 @@ int czone_resize(u32 id, u64 size)
 	ret = czone_blocks(size, &nr);
 	if (ret)
 		return ret;
-	cz = czone_get_locked(id, czone_default_deadline());
+	cz = czone_get_locked(id, czone_deadline(0));
 	if (IS_ERR(cz))
 		return PTR_ERR(cz);
 
@@ -938,6 +982,8 @@ int czone_stats(u32 id, u64 stat[__CZONE_STAT_MAX])
 	stat[CZONE_STAT_RETURNED] = atomic64_read(&cz->returned);
 	stat[CZONE_STAT_SPILLED] = PFN_PHYS(atomic_long_read(&cz->nr_spilled));
 	stat[CZONE_STAT_FLAGS] = cz->flags;
+	if (cz->file_zone && !READ_ONCE(cz->file_zone->dead))
+		stat[CZONE_STAT_FILE_ZONE] = cz->file_zone->id;
 	mutex_lock(&czone_lock);
 	stat[CZONE_STAT_EXTENTS] = czone_list_extents(cz, 0, NULL, 0);
 	mutex_unlock(&czone_lock);
@@ -946,6 +992,7 @@ int czone_stats(u32 id, u64 stat[__CZONE_STAT_MAX])
 	if (memcg) {
 		mem_cgroup_flush_stats(memcg);
 		stat[CZONE_STAT_FILE] = PFN_PHYS(memcg_page_state(memcg, NR_FILE_PAGES));
+		stat[CZONE_STAT_KERNEL] = PFN_PHYS(memcg_page_state(memcg, MEMCG_KMEM));
 		stat[CZONE_STAT_CGROUP] = cgroup_id(memcg->css.cgroup);
 		css_put(&memcg->css);
 	}

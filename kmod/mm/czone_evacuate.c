@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * czone: moving pages out of the way of a removal.
+ * czone: moving pages, out of the way of a removal and into a zone.
  *
  * A zone is empty once its container is gone, but for files that others may
  * still want: clean file pages are dropped, the rest migrates to wherever its
- * owner's memory comes from now.
+ * owner's memory comes from now. The other way round, a cgroup that gets a zone
+ * late can take along what it has.
  */
 #include <linux/list.h>
 #include <linux/memory_hotplug.h>
@@ -170,4 +171,173 @@ void czone_count_stuck(struct czone *cz, u64 *result)
 			folio_put(folio);
 		}
 	}
+}
+
+/*
+ * Into a zone
+ */
+struct czone_intake {
+	struct migration_target_control mtc;
+	struct czone *cz;
+	unsigned long deadline;
+	u64 *result;
+	struct list_head folios;	/* isolated */
+	unsigned int nr_folios;
+	unsigned long nr_pages;
+	bool full;
+};
+
+/* The folio's own cgroup says where it goes: into the zone, as long as that has room. */
+static struct folio *czone_alloc_inside(struct folio *src, unsigned long private)
+{
+	struct czone_intake *in = (struct czone_intake *)private;
+	struct folio *dst;
+
+	if (in->full)
+		return NULL;
+	dst = alloc_migration_target(src, (unsigned long)&in->mtc);
+	/* One that spills is as full as one that does not. */
+	if (dst && folio_zone(dst) != &in->cz->zone) {
+		folio_put(dst);
+		dst = NULL;
+	}
+	/* A large folio is split, and tried again in pieces. */
+	if (!dst && !folio_test_large(src))
+		in->full = true;
+	return dst;
+}
+
+/* Only what is on an LRU list is of interest here. */
+static void czone_count_left(struct czone_intake *in, struct folio *folio)
+{
+	enum czone_result cause = CZONE_RESULT_STUCK_OTHER;
+
+	if (folio_maybe_dma_pinned(folio))
+		cause = CZONE_RESULT_STUCK_PINNED;
+	else if (in->full)
+		cause = CZONE_RESULT_STUCK_FULL;
+	in->result[cause] += PFN_PHYS(folio_nr_pages(folio));
+}
+
+static void czone_take_in(struct czone_intake *in)
+{
+	unsigned long left = 0;
+	struct folio *folio;
+
+	if (migrate_pages(&in->folios, czone_alloc_inside, NULL, (unsigned long)in, MIGRATE_SYNC,
+			  MR_SYSCALL, NULL)) {
+		list_for_each_entry(folio, &in->folios, lru) {
+			czone_count_left(in, folio);
+			left += folio_nr_pages(folio);
+		}
+		putback_movable_pages(&in->folios);
+	}
+	in->result[CZONE_RESULT_MIGRATED] += PFN_PHYS(in->nr_pages - min(in->nr_pages, left));
+	in->nr_folios = 0;
+	in->nr_pages = 0;
+}
+
+/* A folio at @pfn, with a reference, that should lie in the zone; and where to look next. */
+static struct folio *czone_find_outside(struct czone *cz, unsigned long pfn, unsigned long *next)
+{
+	struct folio *folio = NULL;
+	struct mem_cgroup *memcg;
+	struct page *page;
+
+	/* Nobody takes the struct pages away meanwhile. */
+	rcu_read_lock();
+	page = pfn_to_online_page(pfn);
+	if (!page || page_zone(page) == &cz->zone || !zone_managed_pages(page_zone(page))) {
+		*next = pageblock_end_pfn(pfn);
+		goto unlock;
+	}
+	*next = pfn + czone_page_span(page);
+	if (!PageLRU(page))
+		goto unlock;
+	folio = folio_get_nontail_page(page);
+	if (!folio)
+		goto unlock;
+	memcg = folio_memcg_check(folio);
+	if (!memcg || READ_ONCE(memcg->czone) != cz || folio_test_hugetlb(folio)) {
+		folio_put(folio);
+		folio = NULL;
+	}
+unlock:
+	rcu_read_unlock();
+	return folio;
+}
+
+static int czone_take_in_range(struct czone_intake *in, unsigned long pfn, unsigned long end_pfn)
+{
+	struct folio *folio;
+	unsigned long nr;
+	int ret = 0;
+
+	while (pfn < end_pfn) {
+		cond_resched();
+		if (time_after_eq(jiffies, in->deadline) || fatal_signal_pending(current)) {
+			ret = -ETIMEDOUT;
+			break;
+		}
+		folio = czone_find_outside(in->cz, pfn, &pfn);
+		if (!folio)
+			continue;
+		nr = folio_nr_pages(folio);
+		if (in->full || folio_maybe_dma_pinned(folio) ||
+		    !isolate_folio_to_list(folio, &in->folios)) {
+			czone_count_left(in, folio);
+		} else {
+			in->nr_pages += nr;
+			in->nr_folios++;
+		}
+		folio_put(folio);
+		if (in->nr_folios == CZONE_EVACUATE_BATCH)
+			czone_take_in(in);
+	}
+	if (in->nr_folios)
+		czone_take_in(in);
+	return ret;
+}
+
+/**
+ * czone_move_in - move what the zone's cgroup has elsewhere into the zone
+ * @cz: the zone; its mutex is held
+ * @deadline: in jiffies
+ * @result: migrated bytes are added; what stays is counted by cause
+ *
+ * All memory is looked through, as a page does not tell its cgroup's others.
+ * Clean cache in the zone may be dropped, but nobody is killed for it. -ENOSPC:
+ * the zone is full. -ETIMEDOUT: the time was over.
+ */
+int czone_move_in(struct czone *cz, unsigned long deadline, u64 *result)
+{
+	struct czone_intake in = {
+		.mtc = {
+			.nid = zone_to_nid(&cz->zone),
+			.gfp_mask = GFP_HIGHUSER_MOVABLE | __GFP_NORETRY | __GFP_NOWARN,
+			.reason = MR_SYSCALL,
+		},
+		.cz = cz,
+		.deadline = deadline,
+		.result = result,
+		.folios = LIST_HEAD_INIT(in.folios),
+	};
+	int nid, round, ret = 0;
+
+	for (round = 0; round < CZONE_EVACUATE_ROUNDS; round++) {
+		result[CZONE_RESULT_STUCK_PINNED] = 0;
+		result[CZONE_RESULT_STUCK_OTHER] = 0;
+		/* Folios on their way to the LRU cannot be isolated. */
+		lru_add_drain_all();
+		for_each_online_node(nid) {
+			ret = czone_take_in_range(&in, node_start_pfn(nid), node_end_pfn(nid));
+			if (ret)
+				return ret;
+		}
+		if (in.full)
+			return -ENOSPC;
+		if (!result[CZONE_RESULT_STUCK_OTHER])
+			break;
+	}
+	return 0;
 }

@@ -17,6 +17,7 @@
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
+#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 
 #include "internal.h"
@@ -68,6 +69,7 @@ struct czone {
 
 	u32 id;
 	u32 flags;			/* CZONE_CREATE_* */
+	struct czone *file_zone;	/* of read-only file systems; a reference, or NULL */
 	char name[16];
 
 	struct mem_cgroup *memcg;	/* under czone_memcg_lock, or RCU */
@@ -223,6 +225,7 @@ u64 czone_returned_vm(void);
 int czone_evacuate(struct czone *cz, unsigned long start_pfn, unsigned long end_pfn,
 		   unsigned long deadline, u64 *result);
 void czone_count_stuck(struct czone *cz, u64 *result);
+int czone_move_in(struct czone *cz, unsigned long deadline, u64 *result);
 
 /* Hooks of the page allocator */
 void czone_take_free_page(struct zone *zone, struct page *page, unsigned int order);
@@ -243,6 +246,7 @@ unsigned long __czone_rss(struct task_struct *task);
 unsigned long __czone_unavailable(void);
 bool czone_has_pcps(int cpu);
 void czone_show_mem(void);
+struct folio *__czone_alloc_shared(struct address_space *mapping, gfp_t gfp, unsigned int order);
 
 static inline bool czone_closing(struct czone *cz)
 {
@@ -354,6 +358,24 @@ static inline unsigned long czone_unavailable(void)
 	return czone_active() ? __czone_unavailable() : 0;
 }
 
+/* A folio for the page cache of @mapping; it is charged already if containers share it. */
+static inline struct folio *czone_alloc_cache(struct address_space *mapping, gfp_t gfp,
+					      unsigned int order)
+{
+	struct folio *folio = NULL;
+
+	if (czone_active())
+		folio = __czone_alloc_shared(mapping, gfp, order);
+	return folio ?: filemap_alloc_folio(gfp, order);
+}
+
+static inline int czone_charge_cache(struct folio *folio, gfp_t gfp)
+{
+	if (czone_active() && folio_memcg_charged(folio))
+		return 0;
+	return mem_cgroup_charge(folio, NULL, gfp);
+}
+
 #else /* CONFIG_CZONE */
 
 #define for_each_czone(z)		for (; 0; (void)(z))
@@ -457,6 +479,17 @@ static inline unsigned long czone_rss(struct task_struct *task)
 static inline unsigned long czone_unavailable(void)
 {
 	return 0;
+}
+
+static inline struct folio *czone_alloc_cache(struct address_space *mapping, gfp_t gfp,
+					      unsigned int order)
+{
+	return filemap_alloc_folio(gfp, order);
+}
+
+static inline int czone_charge_cache(struct folio *folio, gfp_t gfp)
+{
+	return mem_cgroup_charge(folio, NULL, gfp);
 }
 
 #endif /* CONFIG_CZONE */

@@ -24,6 +24,7 @@ static struct genl_family czone_family;
 static const struct nla_policy czone_create_policy[CZONE_A_MAX + 1] = {
 	[CZONE_A_SIZE]		= { .type = NLA_U64 },
 	[CZONE_A_FLAGS]		= NLA_POLICY_MASK(NLA_U32, CZONE_CREATE_SPILL),
+	[CZONE_A_FILE_ZONE]	= { .type = NLA_U32 },
 };
 
 static const struct nla_policy czone_resize_policy[CZONE_A_MAX + 1] = {
@@ -34,6 +35,8 @@ static const struct nla_policy czone_resize_policy[CZONE_A_MAX + 1] = {
 static const struct nla_policy czone_attach_policy[CZONE_A_MAX + 1] = {
 	[CZONE_A_ID]		= NLA_POLICY_MIN(NLA_U32, 1),
 	[CZONE_A_CGROUP_FD]	= { .type = NLA_U32 },
+	[CZONE_A_FLAGS]		= NLA_POLICY_MASK(NLA_U32, CZONE_ATTACH_MIGRATE),
+	[CZONE_A_TIMEOUT_MS]	= { .type = NLA_U32 },
 };
 
 static const struct nla_policy czone_destroy_policy[CZONE_A_MAX + 1] = {
@@ -128,6 +131,7 @@ static struct sk_buff *czone_reply_new(struct genl_info *info, size_t payload, v
 
 static int czone_nl_create(struct sk_buff *request, struct genl_info *info)
 {
+	u32 file_zone = czone_optional_u32(info, CZONE_A_FILE_ZONE);
 	u32 flags = czone_optional_u32(info, CZONE_A_FLAGS);
 	struct sk_buff *skb;
 	void *head;
@@ -144,12 +148,23 @@ static int czone_nl_create(struct sk_buff *request, struct genl_info *info)
 	if (!skb)
 		return -ENOMEM;
 
-	err = czone_create(size, flags, &id);
+	err = czone_create(size, flags, file_zone, &id);
 	if (err) {
 		nlmsg_free(skb);
-		if (err == -ENOSPC)
+		switch (err) {
+		case -ENOSPC:
 			NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_SIZE],
 					    "the pool has not enough free memory");
+			return err;
+		case -ENOENT:
+			NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_FILE_ZONE],
+					    "no such zone to share file cache in");
+			return err;
+		case -EINVAL:
+			NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_FILE_ZONE],
+					    "the zone to share file cache in leaves its own to another");
+			return err;
+		}
 		return czone_fail(info, err);
 	}
 
@@ -188,47 +203,6 @@ static int czone_nl_resize(struct sk_buff *request, struct genl_info *info)
 	return czone_fail(info, err);
 }
 
-static int czone_nl_attach(struct sk_buff *request, struct genl_info *info)
-{
-	struct cgroup *cgrp;
-	u32 id;
-	int err;
-
-	err = czone_require_id(info, &id) ?: czone_require(info, CZONE_A_CGROUP_FD);
-	if (err)
-		return err;
-
-	/* Called in the context of the sender, whose file it is. */
-	cgrp = cgroup_get_from_fd(nla_get_u32(info->attrs[CZONE_A_CGROUP_FD]));
-	if (IS_ERR(cgrp)) {
-		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_CGROUP_FD],
-				    "not an open directory of cgroup v2");
-		return PTR_ERR(cgrp);
-	}
-
-	err = czone_attach(id, cgrp);
-	cgroup_put(cgrp);
-	switch (err) {
-	case -EBUSY:
-		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_ID],
-				    "the zone has another cgroup, or another operation is under way");
-		break;
-	case -EEXIST:
-		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_CGROUP_FD],
-				    "the cgroup, or one above or below it, has a zone");
-		break;
-	case -EOPNOTSUPP:
-		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_CGROUP_FD],
-				    "the memory controller is not enabled for the cgroup");
-		break;
-	case -EINVAL:
-		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_CGROUP_FD],
-				    "the root cgroup cannot have a zone");
-		break;
-	}
-	return czone_fail(info, err);
-}
-
 /* What was done is told even when it was not all that was asked for. */
 static int czone_reply_result(struct genl_info *info, struct sk_buff *skb, void *head,
 			      const u64 result[__CZONE_RESULT_MAX], int err)
@@ -246,6 +220,62 @@ static int czone_reply_result(struct genl_info *info, struct sk_buff *skb, void 
 	genlmsg_end(skb, head);
 	sent = genlmsg_reply(skb, info);
 	return err ? czone_fail(info, err) : sent;
+}
+
+static int czone_nl_attach(struct sk_buff *request, struct genl_info *info)
+{
+	unsigned int timeout_ms = czone_optional_u32(info, CZONE_A_TIMEOUT_MS);
+	u32 flags = czone_optional_u32(info, CZONE_A_FLAGS);
+	u64 result[__CZONE_RESULT_MAX] = {};
+	struct cgroup *cgrp;
+	struct sk_buff *skb;
+	void *head;
+	u32 id;
+	int err;
+
+	err = czone_require_id(info, &id) ?: czone_require(info, CZONE_A_CGROUP_FD);
+	if (err)
+		return err;
+
+	/* Called in the context of the sender, whose file it is. */
+	cgrp = cgroup_get_from_fd(nla_get_u32(info->attrs[CZONE_A_CGROUP_FD]));
+	if (IS_ERR(cgrp)) {
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_CGROUP_FD],
+				    "not an open directory of cgroup v2");
+		return PTR_ERR(cgrp);
+	}
+
+	skb = czone_reply_new(info, nla_total_size_64bit(sizeof(result)), &head);
+	if (!skb) {
+		cgroup_put(cgrp);
+		return -ENOMEM;
+	}
+
+	err = czone_attach(id, cgrp, flags, timeout_ms, result);
+	cgroup_put(cgrp);
+	switch (err) {
+	case -ENOSPC:
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_ID],
+				    "attached, but the zone has no room for all pages of the cgroup");
+		break;
+	case -EBUSY:
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_ID],
+				    "the zone has another cgroup, or another operation is under way");
+		break;
+	case -EEXIST:
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_CGROUP_FD],
+				    "the cgroup, or one above or below it, has a zone");
+		break;
+	case -EOPNOTSUPP:
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_CGROUP_FD],
+				    "the memory controller is not enabled for the cgroup");
+		break;
+	case -EINVAL:
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[CZONE_A_CGROUP_FD],
+				    "the root cgroup cannot have a zone");
+		break;
+	}
+	return czone_reply_result(info, skb, head, result, err);
 }
 
 static int czone_nl_destroy(struct sk_buff *request, struct genl_info *info)

@@ -5,6 +5,7 @@
  */
 #include <linux/bitmap.h>
 #include <linux/cpuset.h>
+#include <linux/fs.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
 #include <linux/oom.h>
@@ -77,6 +78,43 @@ void __czone_route(struct alloc_context *ac)
 	ac->nodemask = NULL;
 	/* Dirty limits of the node must not keep a zone's pages unused. */
 	ac->spread_dirty_pages = false;
+}
+
+/*
+ * Files of a read-only file system are the same for everybody, so a zone may
+ * leave their cache to another zone, and to the charge of that zone's cgroup:
+ * it is there once, and stays when one of its readers goes. Where something can
+ * be written the cache is one container's: its data, its dirty pages.
+ *
+ * Returns NULL where the cache is to be private. A shared zone that is full
+ * makes room in its own cache, but it has nobody to kill, and no reader is to
+ * fail because of it.
+ */
+struct folio *__czone_alloc_shared(struct address_space *mapping, gfp_t gfp, unsigned int order)
+{
+	struct mem_cgroup *memcg, *old;
+	struct folio *folio;
+	struct czone *cz;
+
+	if (!mapping->host || !sb_rdonly(mapping->host->i_sb) || !czone_wants_gfp(gfp))
+		return NULL;
+	cz = czone_of_request();
+	if (!cz || !cz->file_zone)
+		return NULL;
+	memcg = czone_get_memcg(cz->file_zone);
+	if (!memcg)
+		return NULL;
+
+	gfp = (gfp & ~__GFP_NOFAIL) | __GFP_NORETRY | __GFP_NOWARN;
+	old = set_active_memcg(memcg);
+	folio = filemap_alloc_folio(gfp, order);
+	if (folio && mem_cgroup_charge(folio, NULL, gfp)) {
+		folio_put(folio);
+		folio = NULL;
+	}
+	set_active_memcg(old);
+	css_put(&memcg->css);
+	return folio;
 }
 
 static void czone_unroute(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)

@@ -96,10 +96,11 @@ static void vcz_set_values(struct vcz_slot *slot, const u64 *value, unsigned int
 	slot->reply.count = cpu_to_le32(count);
 }
 
-static int vcz_op_attach(struct vcz_slot *slot, u32 zone)
+static int vcz_op_attach(struct vcz_slot *slot, u32 zone, u32 flags, unsigned int timeout_ms)
 {
 	const struct virtio_czone_request *request = &slot->request;
 	unsigned int len = le16_to_cpu(request->path_len);
+	u64 result[__CZONE_RESULT_MAX];
 	struct cgroup *cgrp;
 	char *path;
 	int err;
@@ -116,8 +117,9 @@ static int vcz_op_attach(struct vcz_slot *slot, u32 zone)
 	if (IS_ERR(cgrp))
 		return PTR_ERR(cgrp);
 
-	err = czone_attach(zone, cgrp);
+	err = czone_attach(zone, cgrp, flags, timeout_ms, result);
 	cgroup_put(cgrp);
+	vcz_set_values(slot, result, ARRAY_SIZE(result));
 	return err;
 }
 
@@ -159,6 +161,7 @@ static int vcz_execute(struct vcz_slot *slot)
 	u32 zone = le32_to_cpu(request->zone);
 	u64 arg0 = le64_to_cpu(request->arg[0]);
 	u64 arg1 = le64_to_cpu(request->arg[1]);
+	u64 arg2 = le64_to_cpu(request->arg[2]);
 	long left;
 	int err;
 
@@ -173,9 +176,9 @@ static int vcz_execute(struct vcz_slot *slot)
 	case VIRTIO_CZONE_OP_ADD_REGION:
 		return czone_region_add(arg0, arg1);
 	case VIRTIO_CZONE_OP_CREATE:
-		if (arg1 > U32_MAX)
+		if (arg1 > U32_MAX || arg2 > U32_MAX)
 			return -EINVAL;
-		err = czone_create(arg0, arg1, &zone);
+		err = czone_create(arg0, arg1, arg2, &zone);
 		if (err)
 			return err;
 		slot->reply.zone = cpu_to_le32(zone);
@@ -189,7 +192,9 @@ static int vcz_execute(struct vcz_slot *slot)
 		vcz_op_extents(slot, zone, 0);
 		return 0;
 	case VIRTIO_CZONE_OP_ATTACH:
-		return vcz_op_attach(slot, zone);
+		if (arg0 > U32_MAX)
+			return -EINVAL;
+		return vcz_op_attach(slot, zone, arg0, timeout_ms);
 	case VIRTIO_CZONE_OP_DESTROY:
 		if (arg0 > U32_MAX)
 			return -EINVAL;

@@ -26,8 +26,8 @@
  * with a negative errno and, where there is more to say, an extended-ack
  * message.
  *
- * DESTROY and RECLAIM tell in RESULT what they did, also when they fail after
- * that, as with EBUSY or ETIMEDOUT. Two messages come then: the reply with
+ * ATTACH, DESTROY and RECLAIM tell in RESULT what they did, also when they fail
+ * after that, as with EBUSY, ENOSPC or ETIMEDOUT. Two messages come then: the reply with
  * RESULT, and after it NLMSG_ERROR with the errno. Ask for NLM_F_ACK, so that
  * NLMSG_ERROR always comes, and read until it does.
  *
@@ -37,9 +37,9 @@
  */
 enum czone_cmd {
 	CZONE_CMD_UNSPEC,
-	CZONE_CMD_CREATE,	/* SIZE [FLAGS] -> ID */
+	CZONE_CMD_CREATE,	/* SIZE [FLAGS] [FILE_ZONE] -> ID */
 	CZONE_CMD_RESIZE,	/* ID SIZE */
-	CZONE_CMD_ATTACH,	/* ID CGROUP_FD */
+	CZONE_CMD_ATTACH,	/* ID CGROUP_FD [FLAGS] [TIMEOUT_MS] -> RESULT */
 	CZONE_CMD_DESTROY,	/* ID [FLAGS] [TIMEOUT_MS] -> RESULT, also on EBUSY */
 	CZONE_CMD_RECLAIM,	/* ID BYTES [FLAGS] [TIMEOUT_MS] -> RESULT */
 	CZONE_CMD_GET,		/* ID -> ID STATS EXTENTS; dump: every zone */
@@ -60,6 +60,7 @@ enum czone_attr {
 	CZONE_A_STATS,		/* array of u64, indexed by enum czone_stat */
 	CZONE_A_RESULT,		/* array of u64, indexed by enum czone_result */
 	CZONE_A_EXTENTS,	/* array of struct czone_extent */
+	CZONE_A_FILE_ZONE,	/* u32, a zone for the cache of read-only file systems */
 
 	__CZONE_A_MAX,
 };
@@ -67,6 +68,9 @@ enum czone_attr {
 
 /* CZONE_CMD_CREATE */
 #define CZONE_CREATE_SPILL	(1U << 0)	/* full: fall back to the VM's own memory */
+
+/* CZONE_CMD_ATTACH */
+#define CZONE_ATTACH_MIGRATE	(1U << 0)	/* also what the cgroup has already */
 
 /* CZONE_CMD_DESTROY */
 #define CZONE_DESTROY_FORCE	(1U << 0)	/* also with live tasks: their pages are migrated out */
@@ -94,19 +98,22 @@ enum czone_stat {
 	CZONE_STAT_BOOT_SIZE,		/* VM only: memory outside the pool */
 	CZONE_STAT_BOOT_FREE,		/* VM only: thereof free */
 	CZONE_STAT_ZONES,		/* VM only: zones that exist */
+	CZONE_STAT_KERNEL,		/* kernel memory of the cgroup, outside the zone */
+	CZONE_STAT_FILE_ZONE,		/* id of the zone that shares its file cache, 0: none */
 
 	__CZONE_STAT_MAX,
 };
 
-/* What a destroy or a reclaim did. Bytes. */
+/* What an attach, a destroy or a reclaim did. Bytes. */
 enum czone_result {
 	CZONE_RESULT_RETURNED,		/* given back, as the host measured it */
 	CZONE_RESULT_REPORTED,		/* handed to the host: >= RETURNED if some was never backed */
 	CZONE_RESULT_DROPPED,		/* clean file cache that was dropped */
-	CZONE_RESULT_MIGRATED,		/* moved to memory outside the zone */
+	CZONE_RESULT_MIGRATED,		/* moved out of the zone; attach: into it */
 	CZONE_RESULT_STUCK_PINNED,	/* stays: pinned or in use by the kernel */
 	CZONE_RESULT_STUCK_POISONED,	/* stays: hardware-poisoned or quarantined */
 	CZONE_RESULT_STUCK_OTHER,	/* stays: could not be isolated or migrated in time */
+	CZONE_RESULT_STUCK_FULL,	/* stays: no room where it should go */
 
 	__CZONE_RESULT_MAX,
 };

@@ -46,9 +46,9 @@ struct virtio_czone_config {
 enum virtio_czone_op {
 	VIRTIO_CZONE_OP_PING,		/* -> nothing */
 	VIRTIO_CZONE_OP_ADD_REGION,	/* arg0 start, arg1 size: memory for zones */
-	VIRTIO_CZONE_OP_CREATE,		/* arg0 size, arg1 CZONE_CREATE_* -> zone, extents */
+	VIRTIO_CZONE_OP_CREATE,		/* arg0 size, arg1 flags, arg2 file zone -> zone, extents */
 	VIRTIO_CZONE_OP_RESIZE,		/* zone, arg0 size -> extents */
-	VIRTIO_CZONE_OP_ATTACH,		/* zone, path: a cgroup, from the root of cgroup v2 */
+	VIRTIO_CZONE_OP_ATTACH,		/* zone, path of a cgroup, arg0 flags -> enum czone_result */
 	VIRTIO_CZONE_OP_DESTROY,	/* zone, arg0 CZONE_DESTROY_* -> enum czone_result */
 	VIRTIO_CZONE_OP_RECLAIM,	/* zone, arg0 bytes, arg1 CZONE_RECLAIM_* -> enum czone_result */
 	VIRTIO_CZONE_OP_STATS,		/* zone -> enum czone_stat */
