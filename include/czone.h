@@ -237,30 +237,59 @@ struct czone_create_opts {
 	const char *cgroup;	/**< attach this cgroup at once, or NULL */
 	uint32_t flags;		/**< CZONE_CREATE_... */
 	uint32_t timeout_ms;
+	czone *file_zone;	/**< the zone for the cache of read-only file systems, or NULL: this one */
 };
 
 /**
  * Make a zone. The host pays nothing until its pages are touched.
+ *
+ * The page cache of a file lies in the zone of the cgroup that read it first. An
+ * image that many containers read is kept once, and stays when one of them goes,
+ * if their zones name the same file_zone: a zone with a cgroup of its own that
+ * has no tasks, whose memory.max can limit it. Only files on file systems that
+ * are mounted read-only are shared. When the file_zone has no room, has no
+ * cgroup, or has been destroyed, their cache is private, as it is without one.
+ *
  * @param ret_zone a handle; czone_unref() gives up the handle, czone_destroy() the zone.
- * @return 0; -ENOSPC: the pool has not enough free blocks; else what
+ * @return 0; -ENOSPC: the pool has not enough free blocks; -EINVAL: file_zone
+ *         has a file_zone itself, or is of another VM; else what
  *         czone_attach_cgroup() returns, and there is no zone then.
  */
 CZONE_API int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret_zone);
 
+/** Move what the cgroup has already into the zone. */
+#define CZONE_ATTACH_WITH_PAGES 1u
+
+/** What became of the pages that a cgroup had before, in bytes. */
+struct czone_attach_report {
+	size_t struct_size;
+	uint64_t migrated;	/**< moved into the zone */
+	uint64_t stuck_pinned;	/**< stays: pinned */
+	uint64_t stuck_full;	/**< stays: the zone has no room for it */
+	uint64_t stuck_other;	/**< stays: busy */
+};
+
 /**
  * Let the user memory of a cgroup's tasks, and of its descendants', come from
  * the zone from now on. Pages that they have already stay where they are, so
- * attach before the first task starts.
+ * attach before the first task starts; or let them be moved, which takes time.
+ * What counts is who is charged for a page: a task that was moved into the
+ * cgroup leaves its old pages to the one that it came from.
  *
  * @param path  a cgroup v2 directory with the memory controller, as a path from
  *              the root of the cgroup hierarchy of the kernel that has the zone
  *              ("/pods/a"). No newline, no "..", at most 975 bytes.
- * @param flags none yet: 0
+ * @param flags CZONE_ATTACH_...; with CZONE_ATTACH_WITH_PAGES the zone may have
+ *              this cgroup already, and takes in what lies elsewhere.
+ * @param ret_report  NULL, or filled on success, on -ENOSPC and on -ETIMEDOUT.
  * @return 0; -ENOENT: no such cgroup or zone; -EBUSY: the zone has another
  *         cgroup; -EEXIST: the cgroup, or one above or below it, has a zone;
- *         -EOPNOTSUPP: that cgroup is without the memory controller.
+ *         -EOPNOTSUPP: that cgroup is without the memory controller; -ENOSPC:
+ *         attached, but the zone is full and part of the pages stayed outside.
+ *         After -ETIMEDOUT the cgroup may be attached.
  */
-CZONE_API int czone_attach_cgroup(czone *zone, const char *path, uint32_t flags);
+CZONE_API int czone_attach_cgroup(czone *zone, const char *path, uint32_t flags,
+				  uint32_t timeout_ms, struct czone_attach_report *ret_report);
 
 /**
  * Grow or shrink.
@@ -342,6 +371,8 @@ struct czone_zone_stats {
 	uint64_t spilled;	/**< allocated outside so far because the zone was full */
 	uint64_t host_resident;	/**< allocated on the host behind the zone, by the host's own count; guest side: CZONE_UNKNOWN */
 	uint64_t cgroup_id;	/**< inode of the attached cgroup, 0 without */
+	uint64_t kernel;	/**< memory of the kernel for the cgroup (page tables, slab), outside the zone */
+	uint64_t file_zone;	/**< id of the zone that it shares file cache in, 0 without */
 };
 
 /** How a zone stands now. @return 0; -ENOENT; what the waiting for a guest may bring. */

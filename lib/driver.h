@@ -26,9 +26,11 @@ struct czone_driver {
 	void (*close)(struct czone_vm *vm);	/* last reference gone; frees vm->priv */
 	int (*stop)(struct czone_vm *vm);
 	int (*detach)(struct czone_vm *vm);
-	int (*create)(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t timeout_ms,
-		      uint32_t *ret_id);
-	int (*attach)(struct czone_vm *vm, uint32_t id, const char *path, uint32_t timeout_ms);
+	int (*create)(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
+		      uint32_t timeout_ms, uint32_t *ret_id);
+	/* result is filled on success, -ENOSPC and -ETIMEDOUT */
+	int (*attach)(struct czone_vm *vm, uint32_t id, const char *path, uint32_t flags,
+		      uint32_t timeout_ms, uint64_t result[__CZONE_RESULT_MAX]);
 	int (*resize)(struct czone_vm *vm, uint32_t id, uint64_t size, uint32_t timeout_ms);
 	/* result is filled on success, -EBUSY and -ETIMEDOUT */
 	int (*destroy)(struct czone_vm *vm, uint32_t id, uint32_t flags, uint32_t timeout_ms,

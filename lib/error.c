@@ -55,7 +55,7 @@ const char *czone_strerror(int error)
 	case -ENOMEM:
 		return "out of memory";
 	case -ENOSPC:
-		return "the pool has not enough free blocks";
+		return "not enough room in the pool, or in the zone";
 	case -ENOTCONN:
 		return "the guest's driver is not there";
 	case -EOPNOTSUPP:

@@ -84,6 +84,8 @@ int czone_stats(czone *zone, struct czone_zone_stats *ret_stats)
 		.returned = stat[CZONE_STAT_RETURNED],
 		.spilled = stat[CZONE_STAT_SPILLED],
 		.cgroup_id = stat[CZONE_STAT_CGROUP],
+		.kernel = stat[CZONE_STAT_KERNEL],
+		.file_zone = stat[CZONE_STAT_FILE_ZONE],
 	};
 	r = host_resident(zone->vm, zone->id, &stats.host_resident);
 	if (r < 0)

@@ -12,6 +12,7 @@
 
 /* The flags have other names outside, so that one program can include both headers. */
 _Static_assert(CZONE_CREATE_SPILL_ZONE == CZONE_CREATE_SPILL, "create flags");
+_Static_assert(CZONE_ATTACH_WITH_PAGES == CZONE_ATTACH_MIGRATE, "attach flags");
 _Static_assert(CZONE_DESTROY_WITH_TASKS == CZONE_DESTROY_FORCE, "destroy flags");
 _Static_assert(CZONE_RECLAIM_WITH_CACHE == CZONE_RECLAIM_CACHE, "reclaim flags");
 _Static_assert(CZONE_BLOCK == CZONE_BLOCK_SIZE, "block size");
@@ -74,11 +75,29 @@ static void undo_create(struct czone_vm *vm, uint32_t id, uint32_t timeout_ms)
 	czone_fail(0, "%s", reason);
 }
 
+/* The id of the zone for shared file cache, 0 without. */
+static int file_zone_id(const struct czone_vm *vm, czone *zone, uint32_t *ret_id)
+{
+	int r;
+
+	*ret_id = 0;
+	if (!zone)
+		return 0;
+	r = czone_zone_check(zone);
+	if (r < 0)
+		return r;
+	if (zone->vm != vm)
+		return czone_fail(-EINVAL, "create: file_zone is a zone of another VM");
+	*ret_id = zone->id;
+	return 0;
+}
+
 int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret_zone)
 {
+	uint64_t result[__CZONE_RESULT_MAX] = { 0 };
 	struct czone_create_opts o;
 	uint64_t size = 0, deadline;
-	uint32_t timeout_ms, id;
+	uint32_t timeout_ms, file_zone, id;
 	int r;
 
 	r = czone_vm_check(vm);
@@ -94,19 +113,22 @@ int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret
 		r = round_size(o.size, "create", &size);
 	if (r == 0 && o.cgroup)
 		r = czone_cgroup_path_check(o.cgroup);
+	if (r == 0)
+		r = file_zone_id(vm, o.file_zone, &file_zone);
 	if (r < 0)
 		return r;
 
 	timeout_ms = czone_timeout(o.timeout_ms);
 	deadline = now_ms() + timeout_ms;
-	r = vm->driver->create(vm, size, o.flags, timeout_ms, &id);
+	r = vm->driver->create(vm, size, o.flags, file_zone, timeout_ms, &id);
 	if (r < 0)
 		return r;
 	czone_handle_forget(vm, id);
 	if (o.cgroup) {
 		uint64_t now = now_ms();
 
-		r = vm->driver->attach(vm, id, o.cgroup, now < deadline ? deadline - now : 1);
+		r = vm->driver->attach(vm, id, o.cgroup, 0, now < deadline ? deadline - now : 1,
+				       result);
 	}
 	if (r == 0)
 		r = czone_handle_get(vm, id, ret_zone);
@@ -115,18 +137,36 @@ int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret
 	return r;
 }
 
-int czone_attach_cgroup(czone *zone, const char *path, uint32_t flags)
+int czone_attach_cgroup(czone *zone, const char *path, uint32_t flags, uint32_t timeout_ms,
+			struct czone_attach_report *ret_report)
 {
+	uint64_t result[__CZONE_RESULT_MAX] = { 0 };
 	int r = czone_zone_check(zone);
 
 	if (r == 0)
-		r = check_flags(flags, 0, "attach");
+		r = check_flags(flags, CZONE_ATTACH_WITH_PAGES, "attach");
 	if (r == 0)
 		r = czone_cgroup_path_check(path);
+	if (r == 0 && ret_report)
+		r = czone_results_check(ret_report,
+					czone_size_upto(struct czone_attach_report, stuck_other),
+					"attach report");
 	if (r < 0)
 		return r;
 	/* -ENOENT may be about the cgroup */
-	return zone->vm->driver->attach(zone->vm, zone->id, path, CZONE_TIMEOUT_DEFAULT_MS);
+	r = zone->vm->driver->attach(zone->vm, zone->id, path, flags, czone_timeout(timeout_ms),
+				     result);
+	if (ret_report && (r == 0 || r == -ENOSPC || r == -ETIMEDOUT)) {
+		struct czone_attach_report report = {
+			.migrated = result[CZONE_RESULT_MIGRATED],
+			.stuck_pinned = result[CZONE_RESULT_STUCK_PINNED],
+			.stuck_full = result[CZONE_RESULT_STUCK_FULL],
+			.stuck_other = result[CZONE_RESULT_STUCK_OTHER],
+		};
+
+		czone_results_out(ret_report, &report, sizeof(report));
+	}
+	return r;
 }
 
 int czone_resize(czone *zone, uint64_t size, uint32_t timeout_ms)

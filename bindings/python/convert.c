@@ -3,7 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum kind { U8, U32, U64, I64, STRING, STRINGS };
+enum kind { U8, U32, U64, I64, STRING, STRINGS, ZONE };
 
 struct field {
 	const char *name;
@@ -18,7 +18,8 @@ struct field {
 		uint64_t: U64,				\
 		int64_t: I64,				\
 		const char *: STRING,			\
-		const char *const *: STRINGS)
+		const char *const *: STRINGS,		\
+		czone *: ZONE)
 
 #define FIELD(type, member) { #member, offsetof(type, member), KIND(type, member) }
 
@@ -34,6 +35,7 @@ static const struct field vm_opts[] = {
 #define CREATE_OPT(member) FIELD(struct czone_create_opts, member)
 static const struct field create_opts[] = {
 	CREATE_OPT(size), CREATE_OPT(cgroup), CREATE_OPT(flags), CREATE_OPT(timeout_ms),
+	CREATE_OPT(file_zone),
 	{ 0 },
 };
 
@@ -47,7 +49,7 @@ static const struct field reclaim_opts[] = {
 static const struct field zone_stats[] = {
 	ZONE_STAT(id), ZONE_STAT(flags), ZONE_STAT(size), ZONE_STAT(used), ZONE_STAT(free_backed),
 	ZONE_STAT(free_unbacked), ZONE_STAT(file), ZONE_STAT(returned), ZONE_STAT(spilled),
-	ZONE_STAT(host_resident), ZONE_STAT(cgroup_id),
+	ZONE_STAT(host_resident), ZONE_STAT(cgroup_id), ZONE_STAT(kernel), ZONE_STAT(file_zone),
 	{ 0 },
 };
 
@@ -56,6 +58,13 @@ static const struct field vm_stats[] = {
 	VM_STAT(pool_size), VM_STAT(pool_used), VM_STAT(metadata), VM_STAT(boot_size),
 	VM_STAT(boot_free), VM_STAT(zones), VM_STAT(returned), VM_STAT(host_pool),
 	VM_STAT(host_boot), VM_STAT(host_pss), VM_STAT(pid),
+	{ 0 },
+};
+
+#define ATTACH_REPORT(member) FIELD(struct czone_attach_report, member)
+static const struct field attach_report[] = {
+	ATTACH_REPORT(migrated), ATTACH_REPORT(stuck_pinned), ATTACH_REPORT(stuck_full),
+	ATTACH_REPORT(stuck_other),
 	{ 0 },
 };
 
@@ -124,8 +133,15 @@ static int set_field(void *to, const struct field *field, PyObject *value)
 	void *place = (char *)to + field->offset;
 	const char *string, **strings;
 	uint64_t number;
+	czone *zone;
 
 	switch (field->kind) {
+	case ZONE:
+		zone = zone_from_capsule(value);
+		if (!zone)
+			return -1;
+		memcpy(place, &zone, sizeof(zone));
+		return 0;
 	case STRING:
 		string = get_string(value, field->name);
 		if (!string)
@@ -249,6 +265,11 @@ PyObject *zone_stats_to_dict(const struct czone_zone_stats *stats)
 PyObject *vm_stats_to_dict(const struct czone_vm_stats *stats)
 {
 	return to_dict(stats, vm_stats);
+}
+
+PyObject *attach_report_to_dict(const struct czone_attach_report *report)
+{
+	return to_dict(report, attach_report);
 }
 
 PyObject *destroy_report_to_dict(const struct czone_destroy_report *report)

@@ -19,6 +19,7 @@ int reclaim_opts_from_dict(PyObject *dict, struct czone_reclaim_opts *opts);
 /* New references, NULL with an exception. */
 PyObject *zone_stats_to_dict(const struct czone_zone_stats *stats);
 PyObject *vm_stats_to_dict(const struct czone_vm_stats *stats);
+PyObject *attach_report_to_dict(const struct czone_attach_report *report);
 PyObject *destroy_report_to_dict(const struct czone_destroy_report *report);
 PyObject *ranges_to_list(const struct czone_range *ranges, size_t n);
 PyObject *ids_to_list(const uint32_t *ids, size_t n);

@@ -30,7 +30,7 @@ static PyObject *log_callable;
 }
 
 /* These fill their outputs on some failures, too: whether to raise is up to the package. */
-%typemap(out) int czone_reclaim, int czone_vm_reclaim, int czone_destroy
+%typemap(out) int czone_attach_cgroup, int czone_reclaim, int czone_vm_reclaim, int czone_destroy
 	"$result = PyLong_FromLong($1);"
 
 /* Handles. A capsule has one reference for as long as it lives. */
@@ -100,6 +100,11 @@ static PyObject *log_callable;
 	"Py_XSETREF($result, vm_stats_to_dict($1));"
 
 /* (result, output) */
+%typemap(in, numinputs=0) struct czone_attach_report *ret_report (struct czone_attach_report report)
+	"report = (struct czone_attach_report)CZONE_INIT(report); $1 = &report;"
+%typemap(argout) struct czone_attach_report *ret_report
+	"Py_XSETREF($result, Py_BuildValue(\"(iN)\", result, attach_report_to_dict($1)));"
+
 %typemap(in, numinputs=0) struct czone_destroy_report *ret_report (struct czone_destroy_report report)
 	"report = (struct czone_destroy_report)CZONE_INIT(report); $1 = &report;"
 %typemap(argout) struct czone_destroy_report *ret_report

@@ -194,7 +194,7 @@ static void create(struct container *c)
 	snprintf(cgroup, sizeof(cgroup), "/c/%s", c->name);
 	o.size = (c->anon + c->shm + c->file) * MIB + OVERHEAD;
 	must(czone_create(vm, &o, &c->zone), "creating the zone of", c->name);
-	must(czone_attach_cgroup(c->zone, cgroup, 0), "attaching", c->name);
+	must(czone_attach_cgroup(c->zone, cgroup, 0, 0, NULL), "attaching", c->name);
 	snprintf(line, sizeof(line), "container start %s workload anon=%u shm=%u file=%u free=%u chunk=%u seed=%u",
 		 c->name, c->anon, c->shm, c->file, c->idle_percent, c->chunk, (unsigned int)(c - containers));
 	output = guest_run(guest, STEP_MS, "%s", line);

@@ -55,8 +55,8 @@ static struct nl_msg *zone_request(struct czone_vm *vm, enum czone_cmd cmd, uint
 	return msg;
 }
 
-static int guest_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t timeout_ms,
-			uint32_t *ret_id)
+static int guest_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
+			uint32_t timeout_ms, uint32_t *ret_id)
 {
 	struct nl_msg *msg = request(vm, CZONE_CMD_CREATE, NLM_F_ACK);
 	struct netlink_reply reply;
@@ -68,6 +68,9 @@ static int guest_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint
 	if (msg) {
 		nla_put_u64(msg, CZONE_A_SIZE, size);
 		nla_put_u32(msg, CZONE_A_FLAGS, flags);
+		/* a kernel that does not know it refuses it */
+		if (file_zone)
+			nla_put_u32(msg, CZONE_A_FILE_ZONE, file_zone);
 	}
 	init_reply(&reply);
 	r = ask_privileged(msg, &reply, what);
@@ -79,14 +82,14 @@ static int guest_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint
 	return 0;
 }
 
-static int guest_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t timeout_ms)
+static int guest_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t flags,
+			uint32_t timeout_ms, uint64_t result[__CZONE_RESULT_MAX])
 {
 	struct netlink_reply reply;
 	struct nl_msg *msg;
 	char mount[PATH_MAX], what[64];
 	int cgroup, r;
 
-	(void)timeout_ms;	/* the kernel waits for nobody here */
 	r = cgroup_find_mount("/proc/self/mountinfo", mount, sizeof(mount));
 	if (r < 0)
 		return r;
@@ -94,12 +97,16 @@ static int guest_attach(struct czone_vm *vm, uint32_t id, const char *path, uint
 	if (cgroup < 0)
 		return cgroup;
 	msg = zone_request(vm, CZONE_CMD_ATTACH, id);
-	if (msg)
+	if (msg) {
 		nla_put_u32(msg, CZONE_A_CGROUP_FD, cgroup);
+		nla_put_u32(msg, CZONE_A_FLAGS, flags);
+		nla_put_u32(msg, CZONE_A_TIMEOUT_MS, timeout_ms);
+	}
 	snprintf(what, sizeof(what), "attach of zone %u", id);
 	init_reply(&reply);
 	r = ask_privileged(msg, &reply, what);
 	close(cgroup);
+	memcpy(result, reply.result, sizeof(reply.result));
 	return r;
 }
 

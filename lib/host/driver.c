@@ -40,11 +40,11 @@ static int host_detach(struct czone_vm *vm)
 	return host_vm_detach(vm->priv);
 }
 
-static int host_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t timeout_ms,
-		       uint32_t *ret_id)
+static int host_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
+		       uint32_t timeout_ms, uint32_t *ret_id)
 {
 	struct device_request request = {
-		.op = VIRTIO_CZONE_OP_CREATE, .arg = { size, flags },
+		.op = VIRTIO_CZONE_OP_CREATE, .arg = { size, flags, file_zone },
 	};
 	struct device_reply reply;
 	int error = ask(vm, &request, timeout_ms, &reply);
@@ -57,14 +57,23 @@ static int host_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint3
 	return 0;
 }
 
-static int host_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t timeout_ms)
+static void take_results(const struct device_reply *reply, uint64_t result[__CZONE_RESULT_MAX])
+{
+	for (uint32_t i = 0; i < __CZONE_RESULT_MAX; i++)
+		result[i] = i < reply->count ? reply->value[i] : 0;
+}
+
+static int host_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t flags,
+		       uint32_t timeout_ms, uint64_t result[__CZONE_RESULT_MAX])
 {
 	struct device_request request = {
-		.op = VIRTIO_CZONE_OP_ATTACH, .zone = id, .path = path,
+		.op = VIRTIO_CZONE_OP_ATTACH, .zone = id, .path = path, .arg = { flags },
 	};
 	struct device_reply reply;
+	int error = ask(vm, &request, timeout_ms, &reply);
 
-	return ask(vm, &request, timeout_ms, &reply);
+	take_results(&reply, result);
+	return error;
 }
 
 static int host_resize(struct czone_vm *vm, uint32_t id, uint64_t size, uint32_t timeout_ms)
@@ -84,8 +93,7 @@ static int give_back(struct czone_vm *vm, const struct device_request *request,
 	struct device_reply reply;
 	int error = ask(vm, request, timeout_ms, &reply);
 
-	for (uint32_t i = 0; i < __CZONE_RESULT_MAX; i++)
-		result[i] = i < reply.count ? reply.value[i] : 0;
+	take_results(&reply, result);
 	/* the guest only passes on what the device told it; it cannot have been more */
 	back = device_returned(device_of(vm)) - before;
 	if (result[CZONE_RESULT_RETURNED] > back)

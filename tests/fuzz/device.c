@@ -409,7 +409,7 @@ static int call(uint8_t which)
 		zone = found;
 		return 0;
 	case 9:
-		return czone_attach_cgroup(zone, "/fuzz", 0);
+		return czone_attach_cgroup(zone, "/fuzz", 0, 0, NULL);
 	case 10:
 		return czone_resize(zone, fuzz_take64(&in), 1000);
 	default:

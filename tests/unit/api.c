@@ -164,7 +164,7 @@ Test(handles, of_a_destroyed_zone_name_nothing, .init = guest, .fini = end)
 	czone *zone = new_zone(MIB, NULL);
 
 	cr_assert_eq(czone_destroy(zone, 0, 0, NULL), 0);
-	refused(czone_attach_cgroup(zone, "/a", 0), -ENOENT, "destroyed");
+	refused(czone_attach_cgroup(zone, "/a", 0, 0, NULL), -ENOENT, "destroyed");
 	refused(czone_resize(zone, MIB, 0), -ENOENT, "destroyed");
 	refused(czone_reclaim(zone, MIB, NULL, &returned), -ENOENT, "destroyed");
 	refused(czone_stats(zone, &stats), -ENOENT, "destroyed");
@@ -269,6 +269,26 @@ Test(create, hands_on_flags_and_time_limit, .init = guest, .fini = end)
 	czone_unref(zone);
 }
 
+Test(create, hands_on_the_zone_for_file_cache, .init = guest, .fini = end)
+{
+	struct czone_create_opts opts = CZONE_INIT(opts);
+	czone *cache = new_zone(MIB, NULL), *zone, *none;
+	struct fake other_fake = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	czone_vm *other = fake_vm(&other_fake, &fake_driver);
+
+	cr_assert_eq(fake.file_zone, 0);
+	opts.size = MIB;
+	opts.file_zone = cache;
+	refused(czone_create(other, &opts, &none), -EINVAL, "another VM");
+	cr_assert_eq(czone_create(vm, &opts, &zone), 0);
+	cr_assert_eq(fake.file_zone, czone_id(cache));
+	cr_assert_eq(czone_destroy(cache, 0, 0, NULL), 0);
+	refused(czone_create(vm, &opts, &none), -ENOENT, "destroyed");
+	czone_unref(cache);
+	czone_unref(zone);
+	czone_vm_unref(other);
+}
+
 Test(create, attaches_at_once, .init = guest, .fini = end)
 {
 	czone *zone = new_zone(MIB, "/pods/a");
@@ -326,20 +346,20 @@ Test(attach, checks_the_path, .init = guest, .fini = end)
 	memset(path, 'a', sizeof(path));
 	path[0] = '/';
 	path[976] = 0;
-	refused(czone_attach_cgroup(NULL, "/a", 0), -EINVAL, "zone is NULL");
-	refused(czone_attach_cgroup(zone, NULL, 0), -EINVAL, "path is NULL");
-	refused(czone_attach_cgroup(zone, "", 0), -EINVAL, "does not begin with /");
-	refused(czone_attach_cgroup(zone, "pods/a", 0), -EINVAL, "\"pods/a\"");
-	refused(czone_attach_cgroup(zone, "/a\nb", 0), -EINVAL, "newline");
-	refused(czone_attach_cgroup(zone, "/a/../b", 0), -EINVAL, "\"..\"");
-	refused(czone_attach_cgroup(zone, "/..", 0), -EINVAL, "\"..\"");
-	refused(czone_attach_cgroup(zone, path, 0), -EINVAL, "975");
-	refused(czone_attach_cgroup(zone, "/a", 1), -EINVAL, "0x1");
+	refused(czone_attach_cgroup(NULL, "/a", 0, 0, NULL), -EINVAL, "zone is NULL");
+	refused(czone_attach_cgroup(zone, NULL, 0, 0, NULL), -EINVAL, "path is NULL");
+	refused(czone_attach_cgroup(zone, "", 0, 0, NULL), -EINVAL, "does not begin with /");
+	refused(czone_attach_cgroup(zone, "pods/a", 0, 0, NULL), -EINVAL, "\"pods/a\"");
+	refused(czone_attach_cgroup(zone, "/a\nb", 0, 0, NULL), -EINVAL, "newline");
+	refused(czone_attach_cgroup(zone, "/a/../b", 0, 0, NULL), -EINVAL, "\"..\"");
+	refused(czone_attach_cgroup(zone, "/..", 0, 0, NULL), -EINVAL, "\"..\"");
+	refused(czone_attach_cgroup(zone, path, 0, 0, NULL), -EINVAL, "975");
+	refused(czone_attach_cgroup(zone, "/a", 2, 0, NULL), -EINVAL, "0x2");
 	cr_assert_str_empty(fake.path, "a driver was asked");
 	path[975] = 0;
-	cr_assert_eq(czone_attach_cgroup(zone, path, 0), 0);
+	cr_assert_eq(czone_attach_cgroup(zone, path, 0, 0, NULL), 0);
 	cr_assert_str_eq(fake.path, path);
-	cr_assert_eq(czone_attach_cgroup(zone, "/a..b/..c/d..", 0), 0);
+	cr_assert_eq(czone_attach_cgroup(zone, "/a..b/..c/d..", 0, 0, NULL), 0);
 	czone_unref(zone);
 }
 
@@ -348,9 +368,32 @@ Test(attach, to_a_cgroup_that_is_not_there_leaves_the_zone, .init = guest, .fini
 	czone *zone = new_zone(MIB, NULL);
 
 	fake.attach_error = -ENOENT;
-	refused(czone_attach_cgroup(zone, "/a", 0), -ENOENT, "cannot attach");
+	refused(czone_attach_cgroup(zone, "/a", 0, 0, NULL), -ENOENT, "cannot attach");
 	fake.attach_error = 0;
-	cr_assert_eq(czone_attach_cgroup(zone, "/b", 0), 0);
+	cr_assert_eq(czone_attach_cgroup(zone, "/b", 0, 0, NULL), 0);
+	czone_unref(zone);
+}
+
+Test(attach, tells_what_became_of_the_pages, .init = guest, .fini = end)
+{
+	static const struct { int error; bool told; } rows[] = {
+		{ 0, true }, { -ENOSPC, true }, { -ETIMEDOUT, true }, { -EBUSY, false },
+	};
+	czone *zone = new_zone(MIB, NULL);
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct czone_attach_report report = CZONE_INIT(report);
+
+		fake.attach_error = rows[i].error;
+		cr_assert_eq(czone_attach_cgroup(zone, "/a", CZONE_ATTACH_WITH_PAGES, 7, &report),
+			     rows[i].error);
+		cr_assert_eq(fake.attach_flags, CZONE_ATTACH_MIGRATE);
+		cr_assert_eq(fake.timeout_ms, 7);
+		cr_assert_eq(report.migrated, rows[i].told ? CZONE_RESULT_MIGRATED + 1 : 0);
+		cr_assert_eq(report.stuck_pinned, rows[i].told ? CZONE_RESULT_STUCK_PINNED + 1 : 0);
+		cr_assert_eq(report.stuck_full, rows[i].told ? CZONE_RESULT_STUCK_FULL + 1 : 0);
+		cr_assert_eq(report.stuck_other, rows[i].told ? CZONE_RESULT_STUCK_OTHER + 1 : 0);
+	}
 	czone_unref(zone);
 }
 
@@ -525,6 +568,8 @@ Test(stats, of_a_zone_in_a_guest, .init = guest, .fini = end)
 	cr_assert_eq(stats.returned, CZONE_STAT_RETURNED + 1);
 	cr_assert_eq(stats.flags, CZONE_STAT_FLAGS + 1);
 	cr_assert_eq(stats.cgroup_id, CZONE_STAT_CGROUP + 1);
+	cr_assert_eq(stats.kernel, CZONE_STAT_KERNEL + 1);
+	cr_assert_eq(stats.file_zone, CZONE_STAT_FILE_ZONE + 1);
 	cr_assert_eq(stats.spilled, CZONE_UNKNOWN, "the kernel did not tell");
 	cr_assert_eq(stats.host_resident, CZONE_UNKNOWN, "a guest cannot know");
 	czone_unref(zone);

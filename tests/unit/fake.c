@@ -36,12 +36,13 @@ static void fake_close(struct czone_vm *vm)
 	fake->closed = true;
 }
 
-static int fake_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t timeout_ms,
-		       uint32_t *ret_id)
+static int fake_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
+		       uint32_t timeout_ms, uint32_t *ret_id)
 {
 	struct fake *fake = lock(vm);
 
 	fake->flags = flags;
+	fake->file_zone = file_zone;
 	fake->timeout_ms = timeout_ms;
 	for (int i = 0; i < FAKE_ZONES; i++) {
 		fake->last_id = fake->last_id % FAKE_ZONES + 1;
@@ -54,13 +55,22 @@ static int fake_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint3
 	return done(fake, czone_fail(-ENOSPC, "fake: full"));
 }
 
-static int fake_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t timeout_ms)
+static void count_up(uint64_t *values, int n)
+{
+	for (int i = 0; i < n; i++)
+		values[i] = i + 1;
+}
+
+static int fake_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t flags,
+		       uint32_t timeout_ms, uint64_t result[__CZONE_RESULT_MAX])
 {
 	struct fake *fake = lock(vm);
 
 	if (!exists(fake, id))
 		return done(fake, absent(id));
+	fake->attach_flags = flags;
 	fake->timeout_ms = timeout_ms;
+	count_up(result, __CZONE_RESULT_MAX);
 	snprintf(fake->path, sizeof(fake->path), "%s", path);
 	if (fake->attach_error)
 		return done(fake, czone_fail(fake->attach_error, "fake: cannot attach"));
@@ -76,12 +86,6 @@ static int fake_resize(struct czone_vm *vm, uint32_t id, uint64_t size, uint32_t
 	fake->size[id] = size;
 	fake->timeout_ms = timeout_ms;
 	return done(fake, 0);
-}
-
-static void count_up(uint64_t *values, int n)
-{
-	for (int i = 0; i < n; i++)
-		values[i] = i + 1;
 }
 
 static int fake_destroy(struct czone_vm *vm, uint32_t id, uint32_t flags, uint32_t timeout_ms,
@@ -126,9 +130,11 @@ static int fake_stats(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_ST
 		return done(fake, czone_fail(fake->stats_error, "fake: no statistics"));
 	if (id != CZONE_ID_VM && !exists(fake, id))
 		return done(fake, absent(id));
-	/* as an older kernel: the last ones are not known */
-	count_up(stat, id == CZONE_ID_VM ? __CZONE_STAT_MAX - 1 : __CZONE_STAT_MAX);
-	if (id != CZONE_ID_VM) {
+	count_up(stat, __CZONE_STAT_MAX);
+	/* as an older kernel: not all are known */
+	if (id == CZONE_ID_VM) {
+		stat[CZONE_STAT_ZONES] = CZONE_UNKNOWN;
+	} else {
 		stat[CZONE_STAT_SIZE] = fake->size[id];
 		stat[CZONE_STAT_SPILLED] = CZONE_UNKNOWN;
 	}

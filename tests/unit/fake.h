@@ -24,7 +24,7 @@ struct fake {
 	/* what was asked last */
 	int destroys, reclaims;
 	uint64_t bytes;
-	uint32_t flags, timeout_ms;
+	uint32_t flags, attach_flags, file_zone, timeout_ms;
 	char path[1000];
 };
 

@@ -35,14 +35,14 @@ import os
 import weakref
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Callable, Iterator, List, NamedTuple, Optional
+from typing import Callable, Iterator, List, NamedTuple, Optional, Union
 
 from . import _czone
 
 __all__ = [
-    "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "LogLevel", "PoolBacking",
-    "ProbeItem", "ProbeState", "Range", "Task", "VM", "VMStats", "Zone", "ZoneStats", "open", "probe",
-    "set_log", "version",
+    "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "LogLevel",
+    "PoolBacking", "ProbeItem", "ProbeState", "Range", "Task", "VM", "VMStats", "Zone", "ZoneStats",
+    "open", "probe", "set_log", "version",
 ]
 
 BLOCK = _czone.CZONE_BLOCK
@@ -52,11 +52,12 @@ BLOCK = _czone.CZONE_BLOCK
 class Error(OSError):
     """A call failed: errno as in czone.h, and a text for people.
 
-    `report` is the DestroyReport of a destroy() that found the zone busy,
-    `returned` what a reclaim() brought back that ran out of time; else None.
+    `report` is the DestroyReport of a destroy() that found the zone busy, or the
+    AttachReport of an attach_cgroup() that could not move all; `returned` what a
+    reclaim() brought back that ran out of time; else None.
     """
 
-    report: Optional["DestroyReport"] = None
+    report: Union["AttachReport", "DestroyReport", None] = None
     returned: Optional[int] = None
 
 
@@ -114,7 +115,11 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class ZoneStats:
-    """Bytes. size = used + free_backed + free_unbacked. None: this side cannot know."""
+    """Bytes. size = used + free_backed + free_unbacked. None: this side cannot know.
+
+    `kernel` is memory of the kernel for the cgroup, outside the zone; `file_zone` the
+    id of the zone that file cache is shared in, 0 without.
+    """
 
     id: int
     spill: bool
@@ -127,6 +132,8 @@ class ZoneStats:
     spilled: int
     host_resident: Optional[int]
     cgroup_id: int
+    kernel: Optional[int]
+    file_zone: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,16 @@ class VMStats:
     host_boot: Optional[int]
     host_pss: Optional[int]
     pid: int
+
+
+@dataclass(frozen=True)
+class AttachReport:
+    """What became of the pages that a cgroup had before, in bytes."""
+
+    migrated: int
+    stuck_pinned: int
+    stuck_full: int
+    stuck_other: int
 
 
 @dataclass(frozen=True)
@@ -213,9 +230,20 @@ class Zone:
     def __repr__(self):
         return f"<czone.Zone {self._id}>"
 
-    def attach_cgroup(self, path: str) -> None:
-        """Let the memory of a cgroup's tasks come from here from now on."""
-        _czone.czone_attach_cgroup(self._handle, os.fspath(path), 0)
+    def attach_cgroup(self, path: str, *, with_pages: bool = False,
+                      timeout: Optional[float] = None) -> AttachReport:
+        """Let the memory of a cgroup's tasks come from here from now on, and move
+        what it has already."""
+        flags = _czone.CZONE_ATTACH_WITH_PAGES if with_pages else 0
+        result, values = _czone.czone_attach_cgroup(self._handle, os.fspath(path), flags,
+                                                    _milliseconds(timeout))
+        report = AttachReport(**values)
+        if result == 0:
+            return report
+        error = _error(result)
+        if result in (-errno.ENOSPC, -errno.ETIMEDOUT):
+            error.report = report
+        raise error
 
     def resize(self, size: int, *, timeout: Optional[float] = None) -> None:
         """Grow or shrink."""
@@ -355,13 +383,15 @@ class VM:
         return self._open_handle
 
     def create(self, size: int, *, cgroup: Optional[str] = None, spill: bool = False,
-               timeout: Optional[float] = None) -> Zone:
-        """Make a zone, attached to a cgroup if one is given."""
+               file_zone: Optional[Zone] = None, timeout: Optional[float] = None) -> Zone:
+        """Make a zone, attached to a cgroup if one is given. The cache of read-only
+        file systems goes to file_zone, or stays in the new zone without one."""
         options = {
             "size": size,
             "cgroup": None if cgroup is None else os.fspath(cgroup),
             "flags": _czone.CZONE_CREATE_SPILL_ZONE if spill else 0,
             "timeout_ms": _milliseconds(timeout),
+            "file_zone": None if file_zone is None else file_zone._handle,
         }
         return Zone(_czone.czone_create(self._handle, options))
 

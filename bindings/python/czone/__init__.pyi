@@ -10,7 +10,7 @@ Path = Union[str, PathLike[str]]
 BLOCK: int
 
 class Error(OSError):
-    report: Optional[DestroyReport]
+    report: Union[AttachReport, DestroyReport, None]
     returned: Optional[int]
 
 class ClosedError(ValueError): ...
@@ -57,6 +57,8 @@ class ZoneStats:
     spilled: int
     host_resident: Optional[int]
     cgroup_id: int
+    kernel: Optional[int]
+    file_zone: Optional[int]
 
 @dataclass(frozen=True)
 class VMStats:
@@ -73,6 +75,13 @@ class VMStats:
     pid: int
 
 @dataclass(frozen=True)
+class AttachReport:
+    migrated: int
+    stuck_pinned: int
+    stuck_full: int
+    stuck_other: int
+
+@dataclass(frozen=True)
 class DestroyReport:
     returned: int
     dropped: int
@@ -84,7 +93,8 @@ class DestroyReport:
 class Zone:
     @property
     def id(self) -> int: ...
-    def attach_cgroup(self, path: Path) -> None: ...
+    def attach_cgroup(self, path: Path, *, with_pages: bool = False,
+                      timeout: Optional[float] = None) -> AttachReport: ...
     def resize(self, size: int, *, timeout: Optional[float] = None) -> None: ...
     def reclaim(self, size: Optional[int] = None, *, with_cache: bool = False,
                 timeout: Optional[float] = None) -> int: ...
@@ -127,7 +137,7 @@ class VM:
                event_loop: EventLoop = EventLoop.OWN) -> VM: ...
     def detach(self) -> None: ...
     def create(self, size: int, *, cgroup: Optional[Path] = None, spill: bool = False,
-               timeout: Optional[float] = None) -> Zone: ...
+               file_zone: Optional[Zone] = None, timeout: Optional[float] = None) -> Zone: ...
     def lookup(self, id: int) -> Zone: ...
     def zones(self) -> List[Zone]: ...
     def stats(self) -> VMStats: ...

@@ -193,7 +193,7 @@ static void life_of_a_zone(void)
 	works(czone_resize(zone, 32 * MIB, 0));
 	check_zone(zone, 32 * MIB);
 
-	works(czone_attach_cgroup(zone, PARENT "/a", 0));
+	works(czone_attach_cgroup(zone, PARENT "/a", 0, 0, NULL));
 	check(stat(ROOT PARENT "/a", &directory) == 0);
 	check(stats_of(zone).cgroup_id == directory.st_ino);
 
@@ -239,9 +239,9 @@ static void what_cannot_be(void)
 
 	zone = new_zone(8 * MIB, PARENT "/a");
 	other = new_zone(8 * MIB, NULL);
-	refused(czone_attach_cgroup(other, PARENT "/a", 0), -EEXIST, "has a zone");
-	refused(czone_attach_cgroup(zone, PARENT "/b", 0), -EBUSY, "has another cgroup");
-	works(czone_attach_cgroup(other, PARENT "/b", 0));
+	refused(czone_attach_cgroup(other, PARENT "/a", 0, 0, NULL), -EEXIST, "has a zone");
+	refused(czone_attach_cgroup(zone, PARENT "/b", 0, 0, NULL), -EBUSY, "has another cgroup");
+	works(czone_attach_cgroup(other, PARENT "/b", 0, 0, NULL));
 	refused(czone_resize(zone, (uint64_t)1 << 50, 0), -ENOSPC, "pool");
 	works(czone_destroy(zone, 0, 0, NULL));
 	works(czone_destroy(other, 0, 0, NULL));
