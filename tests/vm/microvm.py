@@ -123,9 +123,9 @@ class Container:
             time.sleep(0.05)
         return self.wait("verified")["bytes"]
 
-    def pages(self):
-        """[(start, bytes, kind)] of all that its process has mapped."""
-        rows = [line.split() for line in self.guest.run(f"pagemap {self.pid}").splitlines()]
+    def pages(self, which=None):
+        """[(start, bytes, kind)] of all that its process has mapped, or another one."""
+        rows = [line.split() for line in self.guest.run(f"pagemap {which or self.pid}").splitlines()]
         return [(int(start, 16), int(count) * 4096, kind) for start, count, kind in rows]
 
     def stop(self):

@@ -3,18 +3,31 @@
  * pagemap PID: the guest-physical pages that a process has mapped, one run per
  * line: "START COUNT anon|shm|file|image", start in hex, from
  * /proc/PID/pagemap. image: its program, from the read-only root.
+ *
+ * pagemap --born CGROUP: those that a new process, born in that cgroup, has for
+ * itself when it has written to its stack, to data that it shared with its
+ * parent, and to new memory.
  */
 #include <err.h>
 #include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGE 4096ULL
 #define PRESENT (1ULL << 63)
+#define EXCLUSIVE (1ULL << 56)
 #define FRAME ((1ULL << 55) - 1)
+
+static uint64_t wanted = PRESENT;
 
 static void area(int fd, uint64_t start, uint64_t end, const char *kind)
 {
@@ -26,9 +39,10 @@ static void area(int fd, uint64_t start, uint64_t end, const char *kind)
 		if (pread(fd, entry, n * 8, at / PAGE * 8) != (ssize_t)(n * 8))
 			err(1, "pagemap");
 		for (size_t i = 0; i < n; i++, at += PAGE) {
-			uint64_t frame = entry[i] & PRESENT ? (entry[i] & FRAME) * PAGE : 0;
+			bool shown = (entry[i] & wanted) == wanted;
+			uint64_t frame = shown ? (entry[i] & FRAME) * PAGE : 0;
 
-			if (entry[i] & PRESENT && !frame)
+			if (shown && !frame)
 				errx(1, "no page frame numbers: not root?");
 			if (count && frame == run + count * PAGE) {
 				count++;
@@ -44,17 +58,15 @@ static void area(int fd, uint64_t start, uint64_t end, const char *kind)
 		printf("%llx %llu %s\n", (unsigned long long)run, (unsigned long long)count, kind);
 }
 
-int main(int argc, char **argv)
+static void show(const char *pid)
 {
 	char name[64], line[512];
 	FILE *maps;
 	int fd;
 
-	if (argc != 2)
-		errx(2, "usage: pagemap PID");
-	snprintf(name, sizeof(name), "/proc/%d/maps", atoi(argv[1]));
+	snprintf(name, sizeof(name), "/proc/%s/maps", pid);
 	maps = fopen(name, "r");
-	snprintf(name, sizeof(name), "/proc/%d/pagemap", atoi(argv[1]));
+	snprintf(name, sizeof(name), "/proc/%s/pagemap", pid);
 	fd = open(name, O_RDONLY);
 	if (!maps || fd < 0)
 		err(1, "%s", name);
@@ -72,5 +84,47 @@ int main(int argc, char **argv)
 		     !strncmp(path, "/data/", 6) ||
 		     !strncmp(path, "/scratch/", 9) ? "file" : "image");
 	}
+	fclose(maps);
+	close(fd);
+}
+
+static char shared[16 * PAGE];
+
+/* The first thing that it does with memory is its own doing: no exec, no loader. */
+static void born(const char *cgroup)
+{
+	struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD };
+	int status, fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char *new;
+	long pid;
+
+	memset(shared, 1, sizeof(shared));
+	args.cgroup = fd;
+	pid = fd < 0 ? -1 : syscall(SYS_clone3, &args, sizeof(args));
+	if (pid < 0)
+		err(1, "%s", cgroup);
+	if (pid) {
+		if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status))
+			errx(1, "the new process failed");
+		return;
+	}
+	memset(shared, 2, sizeof(shared));
+	new = mmap(NULL, sizeof(shared), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (new == MAP_FAILED)
+		err(1, "mmap");
+	memset(new, 3, sizeof(shared));
+	wanted = PRESENT | EXCLUSIVE;
+	show("self");
+	exit(0);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "--born"))
+		born(argv[2]);
+	else if (argc == 2)
+		show(argv[1]);
+	else
+		errx(2, "usage: pagemap PID | --born CGROUP");
 	return 0;
 }
