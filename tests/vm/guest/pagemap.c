@@ -2,7 +2,8 @@
 /*
  * pagemap PID: the guest-physical pages that a process has mapped, one run per
  * line: "START COUNT anon|shm|file|image", start in hex, from
- * /proc/PID/pagemap. image: its program, from the read-only root.
+ * /proc/PID/pagemap. image: its program, from the read-only root. The page of
+ * zeroes that is everybody's is left out.
  *
  * pagemap --born CGROUP: those that a new process, born in that cgroup, has for
  * itself when it has written to its stack, to data that it shared with its
@@ -27,7 +28,22 @@
 #define EXCLUSIVE (1ULL << 56)
 #define FRAME ((1ULL << 55) - 1)
 
-static uint64_t wanted = PRESENT;
+static uint64_t wanted = PRESENT, zero_page;
+
+/* What memory is until it is written to. */
+static void find_zero_page(void)
+{
+	volatile char *untouched = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry;
+
+	if (untouched == MAP_FAILED || *untouched ||
+	    pread(fd, &entry, 8, (uintptr_t)untouched / PAGE * 8) != 8)
+		err(1, "pagemap");
+	zero_page = (entry & FRAME) * PAGE;
+	munmap((void *)untouched, PAGE);
+	close(fd);
+}
 
 static void area(int fd, uint64_t start, uint64_t end, const char *kind)
 {
@@ -44,6 +60,8 @@ static void area(int fd, uint64_t start, uint64_t end, const char *kind)
 
 			if (shown && !frame)
 				errx(1, "no page frame numbers: not root?");
+			if (frame == zero_page)
+				frame = 0;
 			if (count && frame == run + count * PAGE) {
 				count++;
 				continue;
@@ -120,6 +138,7 @@ static void born(const char *cgroup)
 
 int main(int argc, char **argv)
 {
+	find_zero_page();
 	if (argc == 3 && !strcmp(argv[1], "--born"))
 		born(argv[2]);
 	else if (argc == 2)
