@@ -11,6 +11,9 @@
 #include <linux/memory_hotplug.h>
 #include <linux/migrate.h>
 #include <linux/mm_inline.h>
+#include <linux/mmap_lock.h>
+#include <linux/pagewalk.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 
@@ -175,9 +178,12 @@ void czone_count_stuck(struct czone *cz, u64 *result)
 
 /*
  * Into a zone
+ *
+ * Two kinds of pages belong there: those that are charged to the zone's cgroup,
+ * whoever uses them, and those that its tasks have brought along from another
+ * one. The latter change hands when they move, or charge and place would differ.
  */
 struct czone_intake {
-	struct migration_target_control mtc;
 	struct czone *cz;
 	unsigned long deadline;
 	u64 *result;
@@ -185,22 +191,33 @@ struct czone_intake {
 	unsigned int nr_folios;
 	unsigned long nr_pages;
 	bool full;
+	struct mem_cgroup *memcg;	/* who is charged from now on, NULL: who was before */
+	unsigned long addr;		/* how far a task's memory has been looked through */
 };
 
-/* The folio's own cgroup says where it goes: into the zone, as long as that has room. */
+static bool czone_intake_ends(const struct czone_intake *in)
+{
+	return time_after_eq(jiffies, in->deadline) || fatal_signal_pending(current);
+}
+
 static struct folio *czone_alloc_inside(struct folio *src, unsigned long private)
 {
 	struct czone_intake *in = (struct czone_intake *)private;
+	gfp_t gfp = GFP_HIGHUSER_MOVABLE | __GFP_NORETRY | __GFP_NOWARN;
+	struct mem_cgroup *old;
 	struct folio *dst;
 
 	if (in->full)
 		return NULL;
-	dst = alloc_migration_target(src, (unsigned long)&in->mtc);
-	/* One that spills is as full as one that does not. */
-	if (dst && folio_zone(dst) != &in->cz->zone) {
+	old = set_active_memcg(in->memcg ?: folio_memcg(src));
+	dst = __folio_alloc(gfp, folio_order(src), zone_to_nid(&in->cz->zone), NULL);
+	/* A zone that spills is as full as one that does not. */
+	if (dst && (folio_zone(dst) != &in->cz->zone ||
+		    (in->memcg && mem_cgroup_charge(dst, NULL, gfp)))) {
 		folio_put(dst);
 		dst = NULL;
 	}
+	set_active_memcg(old);
 	/* A large folio is split, and tried again in pieces. */
 	if (!dst && !folio_test_large(src))
 		in->full = true;
@@ -237,14 +254,30 @@ static void czone_take_in(struct czone_intake *in)
 	in->nr_pages = 0;
 }
 
+static bool czone_charges(const struct czone *cz, struct folio *folio)
+{
+	struct mem_cgroup *memcg = folio_memcg_check(folio);
+
+	return memcg && READ_ONCE(memcg->czone) == cz;
+}
+
+/* Metadata of file systems stays out of zones, here as in czone_route(). */
+static bool czone_wants_folio(struct folio *folio)
+{
+	struct address_space *mapping = folio_mapping(folio);
+
+	return !folio_test_hugetlb(folio) &&
+	       (!mapping || folio_test_swapbacked(folio) ||
+		czone_wants_gfp(mapping_gfp_mask(mapping)));
+}
+
 /* A folio at @pfn, with a reference, that should lie in the zone; and where to look next. */
 static struct folio *czone_find_outside(struct czone *cz, unsigned long pfn, unsigned long *next)
 {
 	struct folio *folio = NULL;
-	struct mem_cgroup *memcg;
 	struct page *page;
 
-	/* Nobody takes the struct pages away meanwhile. */
+	/* Nobody takes the struct pages away meanwhile, or frees a mapping. */
 	rcu_read_lock();
 	page = pfn_to_online_page(pfn);
 	if (!page || page_zone(page) == &cz->zone || !zone_managed_pages(page_zone(page))) {
@@ -255,10 +288,7 @@ static struct folio *czone_find_outside(struct czone *cz, unsigned long pfn, uns
 	if (!PageLRU(page))
 		goto unlock;
 	folio = folio_get_nontail_page(page);
-	if (!folio)
-		goto unlock;
-	memcg = folio_memcg_check(folio);
-	if (!memcg || READ_ONCE(memcg->czone) != cz || folio_test_hugetlb(folio)) {
+	if (folio && (!czone_charges(cz, folio) || !czone_wants_folio(folio))) {
 		folio_put(folio);
 		folio = NULL;
 	}
@@ -275,7 +305,7 @@ static int czone_take_in_range(struct czone_intake *in, unsigned long pfn, unsig
 
 	while (pfn < end_pfn) {
 		cond_resched();
-		if (time_after_eq(jiffies, in->deadline) || fatal_signal_pending(current)) {
+		if (czone_intake_ends(in)) {
 			ret = -ETIMEDOUT;
 			break;
 		}
@@ -299,24 +329,111 @@ static int czone_take_in_range(struct czone_intake *in, unsigned long pfn, unsig
 	return ret;
 }
 
+/* Nobody else's page is taken: what several processes map stays with who pays for it. */
+static void czone_consider(struct czone_intake *in, struct folio *folio, unsigned long nr)
+{
+	if (!folio_test_anon(folio) || folio_test_ksm(folio) || folio_test_swapcache(folio) ||
+	    folio_likely_mapped_shared(folio) || czone_charges(in->cz, folio))
+		return;
+	if (in->full) {
+		in->result[CZONE_RESULT_STUCK_FULL] += PFN_PHYS(nr);
+	} else if (folio_maybe_dma_pinned(folio)) {
+		in->result[CZONE_RESULT_STUCK_PINNED] += PFN_PHYS(nr);
+	} else if (isolate_folio_to_list(folio, &in->folios)) {
+		in->nr_pages += folio_nr_pages(folio);
+		in->nr_folios++;
+	}
+}
+
+static int czone_consider_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
+			      struct mm_walk *walk)
+{
+	struct czone_intake *in = walk->private;
+	struct folio *folio;
+	pte_t *start, *pte;
+	spinlock_t *ptl;
+
+	ptl = pmd_trans_huge_lock(pmd, walk->vma);
+	if (ptl) {
+		if (pmd_present(*pmd) && !is_huge_zero_pmd(*pmd))
+			czone_consider(in, pmd_folio(*pmd), HPAGE_PMD_NR);
+		spin_unlock(ptl);
+		goto out;
+	}
+	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
+	if (!start) {
+		walk->action = ACTION_AGAIN;
+		return 0;
+	}
+	for (pte = start; addr < end; pte++, addr += PAGE_SIZE) {
+		pte_t ptent = ptep_get(pte);
+
+		folio = pte_present(ptent) ? vm_normal_folio(walk->vma, addr, ptent) : NULL;
+		if (folio && !folio_is_zone_device(folio))
+			czone_consider(in, folio, 1);
+	}
+	pte_unmap_unlock(start, ptl);
+out:
+	in->addr = end;
+	cond_resched();
+	return in->nr_folios >= CZONE_EVACUATE_BATCH || czone_intake_ends(in);
+}
+
+static const struct mm_walk_ops czone_consider_ops = {
+	.pmd_entry = czone_consider_pmd,
+	.walk_lock = PGWALK_RDLOCK,
+};
+
+/* Memory of a task that came from another cgroup. Non-zero ends the walk over tasks. */
+static int czone_take_in_task(struct task_struct *task, void *arg)
+{
+	struct czone_intake *in = arg;
+	struct mm_struct *mm = get_task_mm(task);
+	int more = 1;
+
+	if (!mm)
+		return 0;
+	in->memcg = get_mem_cgroup_from_mm(mm);
+	in->addr = 0;
+	while (more > 0 && READ_ONCE(in->memcg->czone) == in->cz && !czone_intake_ends(in)) {
+		if (mmap_read_lock_killable(mm))
+			break;
+		more = walk_page_range(mm, in->addr, mm->task_size, &czone_consider_ops, in);
+		mmap_read_unlock(mm);
+		/* Migration takes locks of its own. */
+		if (in->nr_folios)
+			czone_take_in(in);
+	}
+	mem_cgroup_put(in->memcg);
+	in->memcg = NULL;
+	mmput(mm);
+	return czone_intake_ends(in);
+}
+
+static void czone_take_in_tasks(struct czone_intake *in)
+{
+	struct mem_cgroup *memcg = czone_get_memcg(in->cz);
+
+	if (!memcg)
+		return;
+	mem_cgroup_scan_tasks(memcg, czone_take_in_task, in);
+	css_put(&memcg->css);
+}
+
 /**
  * czone_move_in - move what the zone's cgroup has elsewhere into the zone
  * @cz: the zone; its mutex is held
  * @deadline: in jiffies
  * @result: migrated bytes are added; what stays is counted by cause
  *
- * All memory is looked through, as a page does not tell its cgroup's others.
- * Clean cache in the zone may be dropped, but nobody is killed for it. -ENOSPC:
- * the zone is full. -ETIMEDOUT: the time was over.
+ * All memory is looked through, as a page does not tell its cgroup's others,
+ * and then the private memory of the cgroup's tasks. Clean cache in the zone may
+ * be dropped, but nobody is killed for it. -ENOSPC: the zone is full, or its
+ * cgroup is. -ETIMEDOUT: the time was over.
  */
 int czone_move_in(struct czone *cz, unsigned long deadline, u64 *result)
 {
 	struct czone_intake in = {
-		.mtc = {
-			.nid = zone_to_nid(&cz->zone),
-			.gfp_mask = GFP_HIGHUSER_MOVABLE | __GFP_NORETRY | __GFP_NOWARN,
-			.reason = MR_SYSCALL,
-		},
 		.cz = cz,
 		.deadline = deadline,
 		.result = result,
@@ -334,6 +451,9 @@ int czone_move_in(struct czone *cz, unsigned long deadline, u64 *result)
 			if (ret)
 				return ret;
 		}
+		czone_take_in_tasks(&in);
+		if (czone_intake_ends(&in))
+			return -ETIMEDOUT;
 		if (in.full)
 			return -ENOSPC;
 		if (!result[CZONE_RESULT_STUCK_OTHER])

@@ -87,6 +87,31 @@ def test_a_process_that_moves_allocates_from_the_new_zone(microvm):
     end(b, a)
 
 
+def memory_current(microvm, cgroup):
+    return int(microvm.guest.run(f"cat /sys/fs/cgroup{cgroup}/memory.current"))
+
+
+@pytest.mark.parametrize("load", [dict(anon=16), dict(anon=16, thp=1)], ids=["4k", "thp"])
+@pytest.mark.parametrize("origin", [None, 48 * MIB], ids=["boot", "zone"])
+def test_a_process_that_moves_takes_its_pages_along_when_told_to(microvm, origin, load):
+    a, b = Container(microvm, "old", origin).workload(**load), Container(microvm, "new", 48 * MIB)
+    a.wait("ready")
+    microvm.guest.run(f"echo {a.pid} > /sys/fs/cgroup{b.cgroup}/cgroup.procs")
+    assert inside(own(a.pages()), b.zone) == 0, "they stay, and so does the charge"
+    assert memory_current(microvm, a.cgroup) >= 16 * MIB
+    report = b.zone.attach_cgroup(b.cgroup, with_pages=True)
+    print(report, b.zone.stats())
+    pages = [page for page in own(a.pages()) if page[2] == "anon"]
+    assert report.migrated >= 16 * MIB and total(pages) >= 16 * MIB
+    assert inside(pages, b.zone) == total(pages)
+    assert memory_current(microvm, b.cgroup) >= 16 * MIB, "who has them pays for them"
+    assert memory_current(microvm, a.cgroup) <= 4 * MIB
+    assert a.verify() == 16 * MIB
+    microvm.guest.run(f"kill -9 {a.pid}; sleep 0.3")
+    end(b, a)
+    assert microvm.pool() <= 4 * MIB
+
+
 # ---- attach, with and without what there is
 
 def late(microvm, name, size, **load):
@@ -135,8 +160,7 @@ def test_attach_with_pages_takes_the_groups_below_along(microvm):
     report = c.zone.attach_cgroup(c.cgroup, with_pages=True)
     pages = own(c.pages(pid))
     assert report.migrated > 0
-    # What it had written before it went to its cgroup is charged to where it came from.
-    assert 0 < inside(pages, c.zone), (report, pages)
+    assert inside(pages, c.zone) == total(pages), (report, pages)
     microvm.guest.run(f"kill {pid}; sleep 0.3; rmdir /sys/fs/cgroup/c/outer/in")
     end(c)
 

@@ -108,10 +108,13 @@ static void show(const char *pid)
 
 static char shared[16 * PAGE];
 
-/* The first thing that it does with memory is its own doing: no exec, no loader. */
+/*
+ * No exec, no loader; and the parent waits, or it would be the one that gets the
+ * copy of a page that both write to.
+ */
 static void born(const char *cgroup)
 {
-	struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD };
+	struct clone_args args = { .flags = CLONE_INTO_CGROUP | CLONE_VFORK, .exit_signal = SIGCHLD };
 	int status, fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char *new;
 	long pid;
