@@ -287,7 +287,7 @@ class Reader(Container):
         self.rounds = 0
         self.pid = int(self.guest.run(
             f"container start {name} sh -c 'echo up; n=0; while :; do"
-            f" if [ -e /tmp/go ]; then rm /tmp/go; cat {path} | wc -c; n=$((n+1)); echo round n=$n; fi;"
+            f" if [ -e /tmp/go ]; then rm /tmp/go; dd if={path} of=/dev/null bs=1M; n=$((n+1)); echo round n=$n; fi;"
             " sleep 0.05; done'"))
         self.wait("up")
 
@@ -389,7 +389,7 @@ def test_a_shared_zone_that_goes_leaves_its_readers_private(microvm, image_bytes
 @pytest.fixture
 def big_file(microvm):
     """16 MiB on the scratch disk, which is read-only for as long as the test runs."""
-    microvm.guest.run("mkdir -p /scratch/full; dd if=/dev/urandom of=/scratch/full/big bs=1M count=16"
+    microvm.guest.run("mkdir -p /scratch/full; dd if=/dev/zero of=/scratch/full/big bs=1M count=16"
                       " 2>/dev/null; sync; mount -o remount,ro /scratch")
     yield "/data/big"
     microvm.guest.run("mount -o remount,rw /scratch")
@@ -404,8 +404,7 @@ def test_a_full_shared_zone_costs_no_reader_anything(microvm, big_file, limit):
     drop_caches(microvm)
     for _ in range(2):
         c.read()
-    lines = [line for line in c.log().splitlines() if line.isdigit()]
-    assert lines == [str(16 * MIB)] * 2, c.log()
+    assert c.log().count("16+0 records in") == 2, c.log()
     print(base.zone.stats(), c.zone.stats())
     assert 1 * MIB <= base.zone.stats().file <= 4 * MIB
     assert oom_kills(microvm, "full") == 0 and oom_kills(microvm, "base") == 0
