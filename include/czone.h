@@ -273,8 +273,8 @@ struct czone_attach_report {
  * Let the user memory of a cgroup's tasks, and of its descendants', come from
  * the zone from now on. Pages that they have already stay where they are, so
  * attach before the first task starts; or let them be moved, which takes time.
- * What counts is who is charged for a page: a task that was moved into the
- * cgroup leaves its old pages to the one that it came from.
+ * With them comes what tasks that were moved into the cgroup have for themselves
+ * alone, which their new cgroup is charged for from then on.
  *
  * @param path  a cgroup v2 directory with the memory controller, as a path from
  *              the root of the cgroup hierarchy of the kernel that has the zone

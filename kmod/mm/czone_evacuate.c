@@ -396,8 +396,11 @@ static int czone_take_in_task(struct task_struct *task, void *arg)
 	in->memcg = get_mem_cgroup_from_mm(mm);
 	in->addr = 0;
 	while (more > 0 && READ_ONCE(in->memcg->czone) == in->cz && !czone_intake_ends(in)) {
-		if (mmap_read_lock_killable(mm))
-			break;
+		/* The task is not to be trusted with our time. */
+		if (!mmap_read_trylock(mm)) {
+			schedule_timeout_killable(1);
+			continue;
+		}
 		more = walk_page_range(mm, in->addr, mm->task_size, &czone_consider_ops, in);
 		mmap_read_unlock(mm);
 		/* Migration takes locks of its own. */

@@ -203,6 +203,17 @@ def test_attach_with_more_pages_than_the_zone_has(microvm):
     end(c)
 
 
+def test_attach_with_pages_ends_in_time_and_can_go_on(microvm):
+    c = late(microvm, "slow", 64 * MIB, anon=40)
+    with pytest.raises(czone.Error) as e:
+        c.zone.attach_cgroup(c.cgroup, with_pages=True, timeout=0.01)
+    assert e.value.errno == errno.ETIMEDOUT, e.value
+    c.zone.attach_cgroup(c.cgroup, with_pages=True)
+    assert inside(own(c.pages()), c.zone) == total(own(c.pages()))
+    assert c.verify() == 40 * MIB
+    end(c)
+
+
 def test_attach_with_pages_that_a_spilling_zone_has_no_room_for(microvm):
     c = Container(microvm, "toospill").workload(anon=24)
     c.wait("ready")
