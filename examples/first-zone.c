@@ -201,7 +201,7 @@ static int begin_and_end(czone_vm *vm)
 	r = czone_create(vm, &opts, &zone);
 	if (r < 0)
 		return failed("create", r);
-	r = czone_attach_cgroup(zone, CGROUP, 0);
+	r = czone_attach_cgroup(zone, CGROUP, 0, 0, NULL);
 	if (r == 0)
 		r = container_start(&c, vm);
 	if (r < 0)

@@ -114,7 +114,8 @@ static uint64_t cgroup_id(const char *cgroup)
 	return hash >> 1 | 1;
 }
 
-static int attach(struct test *t, uint32_t id, char *cgroup)
+/* Tasks have no memory outside of zones here: with pages there is nothing to move. */
+static int attach(struct test *t, uint32_t id, char *cgroup, uint32_t flags)
 {
 	struct test_zone *zone = find(t, id);
 
@@ -123,6 +124,10 @@ static int attach(struct test *t, uint32_t id, char *cgroup)
 	if (!strcmp(cgroup, "/"))
 		return czone_fail(-EINVAL, "attach of zone %" PRIu32
 				  ": the root cgroup cannot have a zone", id);
+	if (zone->cgroup && flags & CZONE_ATTACH_MIGRATE && !strcmp(zone->cgroup, cgroup)) {
+		free(cgroup);
+		return 0;
+	}
 	if (zone->cgroup)
 		return czone_fail(strcmp(zone->cgroup, cgroup) ? -EBUSY : -EEXIST,
 				  "attach of zone %" PRIu32 ": it has cgroup %s", id, zone->cgroup);
@@ -136,7 +141,8 @@ static int attach(struct test *t, uint32_t id, char *cgroup)
 	return 0;
 }
 
-static int test_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t timeout_ms)
+static int test_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t flags,
+		       uint32_t timeout_ms, uint64_t result[__CZONE_RESULT_MAX])
 {
 	char *cgroup;
 	struct test *t;
@@ -147,7 +153,8 @@ static int test_attach(struct czone_vm *vm, uint32_t id, const char *path, uint3
 	if (r < 0)
 		return r;
 	cgroup = test_cgroup(path);
-	r = cgroup ? attach(t, id, cgroup) : czone_fail(-ENOMEM, "no memory for a cgroup's name");
+	memset(result, 0, sizeof(*result) * __CZONE_RESULT_MAX);
+	r = cgroup ? attach(t, id, cgroup, flags) : czone_fail(-ENOMEM, "no memory for a cgroup's name");
 	if (r < 0)
 		free(cgroup);
 	return test_leave(t, r);
@@ -242,10 +249,10 @@ static void evacuate(struct test *t, struct test_zone *from, struct test_zone *t
 
 /* ---- the life of a zone */
 
-static int test_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t timeout_ms,
-		       uint32_t *ret_id)
+static int test_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
+		       uint32_t timeout_ms, uint32_t *ret_id)
 {
-	struct test_zone *zone, **link;
+	struct test_zone *zone, **link, *files = NULL;
 	struct test *t;
 	int r;
 
@@ -253,10 +260,17 @@ static int test_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint3
 	r = test_enter(vm, "create", &t);
 	if (r < 0)
 		return r;
+	if (file_zone) {
+		files = find(t, file_zone);
+		if (!files || files->file_zone)
+			return test_leave(t, files ? czone_fail(-EINVAL, "create: zone %" PRIu32
+				" shares the file cache of another one", file_zone) : -ENOENT);
+	}
 	zone = calloc(1, sizeof(*zone));
 	if (!zone)
 		return test_leave(t, czone_fail(-ENOMEM, "no memory for a zone"));
 	zone->flags = flags;
+	zone->file_zone = file_zone;
 	r = add_blocks(t, zone, size / CZONE_BLOCK);
 	if (r < 0) {
 		free_zone(zone);
@@ -352,6 +366,9 @@ static int destroy(struct test *t, struct test_zone *zone, uint32_t flags,
 	while (*link != zone)
 		link = &(*link)->next;
 	*link = zone->next;
+	for (struct test_zone *other = t->zones; other; other = other->next)
+		if (other->file_zone == zone->id)
+			other->file_zone = 0;
 	free_zone(zone);
 	return 0;
 }
@@ -452,6 +469,8 @@ static void account(struct test *t, struct test_zone *zone, uint64_t *stat)
 	stat[CZONE_STAT_FLAGS] = zone->flags;
 	stat[CZONE_STAT_CGROUP] = zone->cgroup ? cgroup_id(zone->cgroup) : 0;
 	stat[CZONE_STAT_EXTENTS] = list_extents(t, zone, NULL, 0);
+	stat[CZONE_STAT_KERNEL] = 0;
+	stat[CZONE_STAT_FILE_ZONE] = zone->file_zone;
 }
 
 static void account_vm(struct test *t, uint64_t *stat)

@@ -28,6 +28,7 @@ enum page_state {
 struct test_zone {
 	struct test_zone *next;	/* by id */
 	uint32_t id, flags;
+	uint32_t file_zone;	/* 0: none; nothing here reads files from it */
 	char *cgroup;		/* as test_cgroup() makes it, or NULL */
 	uint64_t pages[PAGE_STATES];	/* how many it has in each state */
 	uint64_t returned, spilled;	/* bytes so far */

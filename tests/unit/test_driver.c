@@ -317,7 +317,7 @@ Test(test, a_cgroup_has_one_zone_with_all_above_and_below)
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		czone *zone = create(MIB, NULL);
 
-		refused(czone_attach_cgroup(zone, table[i].path, 0), table[i].error, table[i].word);
+		refused(czone_attach_cgroup(zone, table[i].path, 0, 0, NULL), table[i].error, table[i].word);
 		cr_assert_eq(!stats_of(zone).cgroup_id, table[i].error != 0, "%s", table[i].path);
 		destroy(zone);
 	}
@@ -327,8 +327,8 @@ Test(test, a_zone_has_one_cgroup)
 {
 	czone *zone = create(MIB, "/a");
 
-	refused(czone_attach_cgroup(zone, "/a", 0), -EEXIST, "has cgroup /a");
-	refused(czone_attach_cgroup(zone, "/b", 0), -EBUSY, "has cgroup /a");
+	refused(czone_attach_cgroup(zone, "/a", 0, 0, NULL), -EEXIST, "has cgroup /a");
+	refused(czone_attach_cgroup(zone, "/b", 0, 0, NULL), -EBUSY, "has cgroup /a");
 	destroy(zone);
 	zone = create(MIB, "/a");
 	destroy(zone);
@@ -641,7 +641,7 @@ static int call(const char *name, czone *zone)
 	if (!strcmp(name, "create"))
 		r = try_create(MIB, NULL, 0, &other);
 	else if (!strcmp(name, "attach"))
-		r = czone_attach_cgroup(zone, "/a", 0);
+		r = czone_attach_cgroup(zone, "/a", 0, 0, NULL);
 	else if (!strcmp(name, "resize"))
 		r = czone_resize(zone, 8 * MIB, 0);
 	else if (!strcmp(name, "reclaim"))
