@@ -23,7 +23,7 @@ int test_memory_open(struct test *t)
 		int error = -errno;
 
 		close(t->fd);
-		return czone_fail(error, "test VM: no %llu MiB of address space for it: %s",
+		return czone_fail(error, "test VM: a file of %llu MiB, and room to map it: %s",
 				  (unsigned long long)FILE_SIZE >> 20, strerror(-error));
 	}
 	for (uint32_t block = 0; block < BLOCKS; block++)

@@ -5,9 +5,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define MIB ((uint64_t)1 << 20)
 #define PAGE 4096
@@ -210,6 +212,28 @@ Test(test, the_last_reference_takes_the_memory_with_it)
 	czone_test_exit(task);
 	cr_assert_eq(open_files(), before);
 	vm = first;
+}
+
+Test(test, what_it_cannot_have_it_says)
+{
+	static const struct { int resource, error; const char *word; } table[] = {
+		{ RLIMIT_FSIZE, -EFBIG, "file of 4352 MiB" },
+		{ RLIMIT_NOFILE, -EMFILE, "memfd_create" },
+	};
+	czone_vm *other = (czone_vm *)&vm;
+
+	signal(SIGXFSZ, SIG_IGN);
+	for (int i = 0; i < 2; i++) {
+		struct rlimit old, low;
+
+		cr_assert_eq(getrlimit(table[i].resource, &old), 0);
+		low = old;
+		low.rlim_cur = 3;
+		cr_assert_eq(setrlimit(table[i].resource, &low), 0);
+		refused(czone_open("test:///default", &other), table[i].error, table[i].word);
+		cr_assert_eq(setrlimit(table[i].resource, &old), 0);
+	}
+	cr_assert_eq(other, (czone_vm *)&vm, "an output was touched on failure");
 }
 
 /* ---- reclaim */
