@@ -213,7 +213,7 @@ CZONE_API int czone_vm_attach(const struct czone_vm_opts *opts, czone_vm **ret_v
 
 /**
  * Let go of a VM without stopping it, for another process to attach to. Calls on
- * it return -ESHUTDOWN from then on. Guest side: -EOPNOTSUPP.
+ * it return -ESHUTDOWN from then on. Guest side, test VM: -EOPNOTSUPP.
  */
 CZONE_API int czone_vm_detach(czone_vm *vm);
 

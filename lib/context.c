@@ -173,7 +173,7 @@ int czone_vm_detach(czone_vm *vm)
 	if (r < 0)
 		return r;
 	if (!vm->driver->detach)
-		return czone_fail(-EOPNOTSUPP, "the kernel that we run on is nobody's to take over");
+		return czone_fail(-EOPNOTSUPP, "only a VM of czone_vm_start() can be taken over");
 	return vm->driver->detach(vm);
 }
 

@@ -735,6 +735,7 @@ Test(test, nothing_works_on_a_vm_that_was_stopped)
 	char data;
 
 	works(czone_test_fill(task, 0, MIB, 1));
+	refused(czone_vm_detach(vm), -EOPNOTSUPP, "taken over");
 	works(czone_vm_stop(vm));
 	works(czone_vm_stop(vm));
 	for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++)

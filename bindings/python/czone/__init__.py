@@ -23,8 +23,9 @@ Without either, to try it and to test what uses it:
             task.discard(0, 24 << 20)
             print(zone.reclaim(), "bytes are free again", zone.stats())
 
-Sizes and addresses are bytes, times are seconds. Waiting calls let other
-threads run. Failures are czone.Error, an OSError whose errno says what and
+Sizes and addresses are bytes, times are seconds. Statistics are dataclasses:
+dataclasses.asdict() makes rows for a table of them. Waiting calls let other
+threads run, and those whose names end in _async other coroutines. Failures are czone.Error, an OSError whose errno says what and
 whose text says why.
 """
 
