@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The Python package on a test VM: all that it does. Needs CZONE_README."""
+"""The Python package on a test VM: all that it does. Needs CZONE_README, and zone_life of tests/vm."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,7 @@ import threading
 import unittest
 
 import czone
+import zone_life
 
 MIB = 1 << 20
 URI = "test:///default"
@@ -48,7 +49,29 @@ class Readme(unittest.TestCase):
         self.assertIn("used=%d," % (50 * MIB), second)
 
 
+class Container:
+    """A container for zone_life.live(), by a task."""
+
+    cgroup = "/c/life"
+
+    def __init__(self, vm):
+        self.task = vm.start_task(self.cgroup)
+        self.stop = self.task.exit
+
+    def use(self):
+        self.task.fill(0, zone_life.DIRTY, 7)
+
+    def idle(self):
+        self.task.discard(zone_life.KEEP, zone_life.DIRTY - zone_life.KEEP)
+
+    def check(self):
+        return len(self.task.read(0, zone_life.DIRTY).rstrip(b"\0"))
+
+
 class Life(OnTestVM):
+    def test_as_on_every_driver(self):
+        zone_life.live(self.vm, Container(self.vm))
+
     def test_of_a_zone(self):
         with self.vm.create(64 * MIB, cgroup="/c/a") as zone:
             with self.vm.start_task("/c/a") as task:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The library inside the guest, on its own kernel."""
+"""The library inside the guest, on its own kernel; and the same life on every driver."""
 import re
+
+import zone_life
+from microvm import Container
 
 MIB = 1 << 20
 
@@ -17,6 +20,24 @@ def test_first_zone_does_in_a_guest_what_it_does_on_the_test_driver(microvm):
     assert status == 0, output
     assert re.search(r"reclaimed +\d+\.\d MiB used, +0\.\d free and backed", output), output
     assert list(microvm.vm.zones()) == []
+
+
+class LivingContainer(Container):
+    """A container for zone_life.live()."""
+
+    def use(self):
+        free = 100 * (zone_life.DIRTY - zone_life.KEEP) // zone_life.DIRTY
+        self.workload(anon=zone_life.DIRTY // MIB, free=free)
+        self.wait("ready")
+
+    def check(self):
+        return self.verify()
+
+
+def test_a_life_from_the_host_is_as_on_the_test_driver(microvm):
+    container = LivingContainer(microvm, "life")
+    zone_life.live(microvm.vm, container)
+    container.remove()
 
 
 def run(microvm, arguments):
