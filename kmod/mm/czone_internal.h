@@ -92,7 +92,7 @@ enum czone_section_state {
 };
 
 struct czone_section {
-	unsigned long *backed;		/* a bit per page, kept for ever */
+	unsigned long *maps;		/* bits per page, kept for ever; czone_backed.c */
 	u32 nr_blocks;			/* that zones own */
 	u32 held;			/* blocks that wait for the memmap's release */
 	u8 state;			/* enum czone_section_state */
@@ -112,6 +112,7 @@ struct czone_pool {
 	unsigned long nr_meta;
 	unsigned long nr_free;
 	unsigned long start_pfn;
+	bool zeroed;			/* pages never used by a zone read as zero */
 	int nid;
 	struct czone_section *section;
 };
@@ -189,18 +190,23 @@ void czone_section_released(unsigned long nr, bool released);
 phys_addr_t czone_section_memmap(unsigned long nr);
 unsigned long czone_memmap_section(phys_addr_t addr);
 
+/* czone_backed.c: what the host has behind each page */
+unsigned long czone_set_backed(unsigned long pfn, unsigned long nr);
+unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr);
+unsigned long czone_pages_taken(unsigned long pfn, unsigned long nr);
+void czone_pages_not_taken(unsigned long pfn, unsigned long nr);
+int czone_section_alloc_maps(struct czone_section *section);
+void czone_forget_zeroes(void);
+unsigned long czone_bitmap_set(unsigned long *map, unsigned long start, unsigned long nr);
+unsigned long czone_bitmap_clear(unsigned long *map, unsigned long start, unsigned long nr);
+unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
+				  unsigned long nr);
+
 /* czone_page.c: the page allocator's side */
 int czone_zone_init(struct czone *cz, int nid);
 void czone_zone_reset(struct czone *cz);
 void czone_zone_resized(struct czone *cz);
 unsigned long czone_nr_pcp(struct zone *zone);
-unsigned long czone_set_backed(unsigned long pfn, unsigned long nr);
-unsigned long czone_clear_backed(unsigned long pfn, unsigned long nr);
-unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr);
-unsigned long czone_bitmap_set(unsigned long *map, unsigned long start, unsigned long nr);
-unsigned long czone_bitmap_clear(unsigned long *map, unsigned long start, unsigned long nr);
-unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
-				  unsigned long nr);
 void czone_putback(struct zone *zone, unsigned long pfn, unsigned long nr);
 bool czone_wants_gfp(gfp_t gfp);
 
@@ -208,6 +214,7 @@ bool czone_wants_gfp(gfp_t gfp);
 struct czone_request;
 
 extern unsigned int czone_backing_order;
+extern bool czone_zeroes;
 bool czone_have_transport(void);
 struct czone_request *czone_request_alloc(unsigned int timeout_ms);
 unsigned long czone_request_deadline(const struct czone_request *req);
@@ -229,7 +236,7 @@ int czone_move_in(struct czone *cz, unsigned long deadline, u64 *result);
 
 /* Hooks of the page allocator */
 void czone_take_free_page(struct zone *zone, struct page *page, unsigned int order);
-void __czone_page_allocated(struct page *page, unsigned int order);
+bool __czone_page_allocated(struct page *page, unsigned int order, bool init);
 void __czone_route(struct alloc_context *ac);
 bool __czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac);
 void __czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
@@ -253,11 +260,22 @@ static inline bool czone_closing(struct czone *cz)
 	return READ_ONCE(cz->closing);
 }
 
-/* @page is about to be written for the first time, perhaps. */
-static inline void czone_page_allocated(struct page *page, unsigned int order)
+/*
+ * @page is about to be written for the first time, perhaps. Returns whether it
+ * must be cleared before, which @init asks for.
+ */
+static inline bool czone_page_allocated(struct page *page, unsigned int order, bool init)
 {
-	if (page_is_czone(page))
-		__czone_page_allocated(page, order);
+	return page_is_czone(page) ? __czone_page_allocated(page, order, init) : init;
+}
+
+/*
+ * For folios that are cleared after they were allocated: ask for zeroes at once,
+ * so that czone_page_allocated() can say that there is nothing to clear.
+ */
+static inline gfp_t czone_zero_gfp(void)
+{
+	return czone_active() && READ_ONCE(czone_zeroes) ? __GFP_ZERO : 0;
 }
 
 static inline bool czone_strict(const struct alloc_context *ac)
@@ -430,8 +448,14 @@ static inline bool czone_oom_for(const struct alloc_context *ac, struct oom_cont
 	return false;
 }
 
-static inline void czone_page_allocated(struct page *page, unsigned int order)
+static inline bool czone_page_allocated(struct page *page, unsigned int order, bool init)
 {
+	return init;
+}
+
+static inline gfp_t czone_zero_gfp(void)
+{
+	return 0;
 }
 
 static inline bool czone_has_pcps(int cpu)

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * czone: the page allocator's side. Which zone serves an allocation, what
- * happens when that zone is full, and which pages the host has memory behind.
+ * happens when that zone is full, and the struct zone itself.
  */
-#include <linux/bitmap.h>
 #include <linux/cpuset.h>
 #include <linux/fs.h>
 #include <linux/memcontrol.h>
@@ -366,115 +365,6 @@ unsigned long __czone_unavailable(void)
 		nr += zone_page_state(movable, NR_ZONE_ACTIVE_FILE) +
 		      zone_page_state(movable, NR_ZONE_INACTIVE_FILE);
 	return nr;
-}
-
-/*
- * Page identification
- *
- * A set bit says that the host has memory behind a page. It is set when the
- * page is handed out and cleared when the page, being free and off the free
- * lists, goes to the host. Words are shared by pages of different owners,
- * hence the atomics; the test comes first as most bits are set already.
- */
-static unsigned long word_mask(unsigned long bit, unsigned long nr)
-{
-	return GENMASK(bit + nr - 1, bit);
-}
-
-#define for_each_word(map, start, nr, word, mask)				\
-	for (unsigned long __bit = (start), __end = (start) + (nr), __n;	\
-	     __bit < __end &&							\
-	     (__n = min(__end - __bit, BITS_PER_LONG - __bit % BITS_PER_LONG),	\
-	      (word) = (map) + BIT_WORD(__bit),					\
-	      (mask) = word_mask(__bit % BITS_PER_LONG, __n), true);		\
-	     __bit += __n)
-
-/* Each returns how many bits it changed, or found. */
-unsigned long czone_bitmap_set(unsigned long *map, unsigned long start, unsigned long nr)
-{
-	unsigned long *word, mask, changed = 0;
-
-	for_each_word(map, start, nr, word, mask) {
-		if ((READ_ONCE(*word) & mask) == mask)
-			continue;
-		changed += hweight_long(mask & ~atomic_long_fetch_or(mask, (atomic_long_t *)word));
-	}
-	return changed;
-}
-
-unsigned long czone_bitmap_clear(unsigned long *map, unsigned long start, unsigned long nr)
-{
-	unsigned long *word, mask, changed = 0;
-
-	for_each_word(map, start, nr, word, mask) {
-		if (!(READ_ONCE(*word) & mask))
-			continue;
-		changed += hweight_long(mask &
-					atomic_long_fetch_andnot(mask, (atomic_long_t *)word));
-	}
-	return changed;
-}
-
-unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start, unsigned long nr)
-{
-	const unsigned long *word;
-	unsigned long mask, weight = 0;
-
-	for_each_word(map, start, nr, word, mask)
-		weight += hweight_long(READ_ONCE(*word) & mask);
-	return weight;
-}
-
-/* A range may cross sections. */
-#define for_each_section(pfn, nr, map, bit, n)					\
-	for (unsigned long __off = (pfn) - czone_pool.start_pfn, __left = (nr);	\
-	     __left && ((bit) = __off % PAGES_PER_SECTION,			\
-			(n) = min(__left, PAGES_PER_SECTION - (bit)),		\
-			(map) = czone_pool.section[__off / PAGES_PER_SECTION].backed, true); \
-	     __off += (n), __left -= (n))
-
-unsigned long czone_set_backed(unsigned long pfn, unsigned long nr)
-{
-	unsigned long *map, bit, n, changed = 0;
-
-	for_each_section(pfn, nr, map, bit, n)
-		if (map)
-			changed += czone_bitmap_set(map, bit, n);
-	return changed;
-}
-
-unsigned long czone_clear_backed(unsigned long pfn, unsigned long nr)
-{
-	unsigned long *map, bit, n, changed = 0;
-
-	for_each_section(pfn, nr, map, bit, n)
-		if (map)
-			changed += czone_bitmap_clear(map, bit, n);
-	return changed;
-}
-
-unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr)
-{
-	unsigned long *map, bit, n, weight = 0;
-
-	for_each_section(pfn, nr, map, bit, n)
-		if (map)
-			weight += czone_bitmap_weight(map, bit, n);
-	return weight;
-}
-
-void __czone_page_allocated(struct page *page, unsigned int order)
-{
-	unsigned long pfn = page_to_pfn(page), changed;
-
-	/* A touch takes a whole page of the host. */
-	if (order < czone_backing_order) {
-		order = czone_backing_order;
-		pfn = round_down(pfn, 1UL << order);
-	}
-	changed = czone_set_backed(pfn, 1UL << order);
-	if (changed)
-		atomic_long_add(changed, &zone_to_czone(page_zone(page))->nr_backed);
 }
 
 /*

@@ -101,11 +101,9 @@ static int __ref czone_section_online(unsigned long nr)
 	if (WARN_ON_ONCE(section->state == CZONE_SECTION_RELEASING))
 		return -EBUSY;
 
-	if (!section->backed) {
-		section->backed = bitmap_zalloc(PAGES_PER_SECTION, GFP_KERNEL);
-		if (!section->backed)
-			return -ENOMEM;
-	}
+	ret = czone_section_alloc_maps(section);
+	if (ret)
+		return ret;
 
 	czone_notify_begin();
 	section->memmap_backed = true;
@@ -558,12 +556,13 @@ static int czone_check_region(u64 start, u64 size)
  * czone_region_add - make a range of physical memory available for zones
  * @start: where it begins
  * @size: how large it is; both are multiples of a section
+ * @zeroed: all of it reads as zero
  *
  * There must be memory at this address, which the kernel does not know yet.
  * One region is supported, -EEXIST says that there is one. -EBUSY: something
  * else is at that address.
  */
-int czone_region_add(u64 start, u64 size)
+int czone_region_add(u64 start, u64 size, bool zeroed)
 {
 	unsigned long start_pfn = PHYS_PFN(start), nr_pages = PHYS_PFN(size);
 	unsigned long nr_blocks = nr_pages >> CZONE_BLOCK_ORDER;
@@ -630,6 +629,7 @@ int czone_region_add(u64 start, u64 size)
 	czone_base_pfn = start_pfn;
 	WRITE_ONCE(czone_map, map);
 	czone_pool.start_pfn = start_pfn;
+	czone_pool.zeroed = zeroed;
 	czone_pool.nid = nid;
 	czone_pool.section = section;
 	czone_pool.used = used;

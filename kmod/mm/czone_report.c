@@ -58,6 +58,7 @@ struct czone_slot {
 	struct zone *zone;		/* of CZONE_PAGES */
 	struct czone *cz;		/* whose memory, NULL for the VM's; a reference */
 	struct czone_request *req;	/* a reference */
+	unsigned long backed;		/* pages of CZONE_PAGES that were, when they left */
 };
 
 static DECLARE_RWSEM(czone_transport_lock);
@@ -72,7 +73,7 @@ static atomic_t czone_answers;		/* grows with each answer */
 unsigned int czone_backing_order __read_mostly;
 static unsigned int czone_report_order __read_mostly;
 static unsigned int czone_max_ranges __read_mostly;
-static bool czone_zeroes __read_mostly;	/* what comes back reads as zero */
+bool czone_zeroes __read_mostly;	/* what comes back reads as zero */
 static atomic64_t czone_vm_returned;
 
 u64 czone_returned_vm(void)
@@ -167,6 +168,7 @@ static struct czone_slot *czone_slot_get(struct czone_request *req, enum czone_b
 	slot->batch.count = 0;
 	slot->kind = kind;
 	slot->zone = zone;
+	slot->backed = 0;
 	slot->cz = cz;
 	if (cz)
 		kref_get(&cz->ref);
@@ -279,15 +281,19 @@ static void czone_mark_reported(unsigned long pfn, unsigned long end)
 static void czone_pages_answered(struct czone_slot *slot, int status)
 {
 	struct zone *zone = slot->zone;
-	unsigned long flags, nr, pfn;
+	unsigned long flags, nr, pfn, taken = 0;
 	int i;
 
+	if (slot->cz && status)
+		atomic_long_add(slot->backed, &slot->cz->nr_backed);
 	for (i = 0; i < slot->batch.count; i++) {
 		pfn = PHYS_PFN(slot->batch.range[i].start);
 		nr = PHYS_PFN(slot->batch.range[i].size);
 
-		if (status && slot->cz)
-			atomic_long_add(czone_set_backed(pfn, nr), &slot->cz->nr_backed);
+		if (!status && slot->cz)
+			taken += czone_pages_taken(pfn, nr);
+		else if (slot->cz)
+			czone_pages_not_taken(pfn, nr);
 		spin_lock_irqsave(&zone->lock, flags);
 		czone_putback(zone, pfn, nr);
 		if (slot->cz) {
@@ -298,8 +304,12 @@ static void czone_pages_answered(struct czone_slot *slot, int status)
 		}
 		spin_unlock_irqrestore(&zone->lock, flags);
 	}
-	if (slot->cz)
+	if (slot->cz) {
+		/* A neighbour's touch may have added to them meanwhile. */
+		if (!status)
+			atomic_long_sub(taken - slot->backed, &slot->cz->nr_backed);
 		wake_up_all(&slot->cz->wait);
+	}
 }
 
 static void czone_blocks_answered(struct czone_slot *slot, int status)
@@ -311,7 +321,9 @@ static void czone_blocks_answered(struct czone_slot *slot, int status)
 		unsigned long nr = PHYS_PFN(slot->batch.range[i].size);
 
 		if (!status)
-			czone_clear_backed(pfn, nr);
+			czone_pages_taken(pfn, nr);
+		else
+			czone_pages_not_taken(pfn, nr);
 		czone_free_blocks(czone_pfn_block(pfn), nr >> CZONE_BLOCK_ORDER);
 	}
 }
@@ -422,7 +434,9 @@ static bool czone_collect_block(struct czone *cz, struct czone_slot *slot,
 	if (nr < 1UL << order)
 		czone_putback(&cz->zone, pfn + nr, (1UL << order) - nr);
 	cz->nr_isolated += nr;
-	found = czone_clear_backed(pfn, nr);
+	/* The bits stay, in case that the host refuses. */
+	found = czone_weigh_backed(pfn, nr);
+	slot->backed += found;
 	atomic_long_sub(found, &cz->nr_backed);
 	walk->left -= min(walk->left, found);
 	return true;
@@ -809,9 +823,13 @@ int czone_register_transport(struct czone_transport *t)
 	WRITE_ONCE(czone_transport, t);
 unlock:
 	up_write(&czone_transport_lock);
-	if (!ret && czone_backing_order)
+	if (ret)
+		return ret;
+	if (!t->zeroes)
+		czone_forget_zeroes();
+	if (czone_backing_order)
 		czone_round_backed(czone_backing_order);
-	return ret;
+	return 0;
 }
 EXPORT_SYMBOL_GPL(czone_register_transport);
 

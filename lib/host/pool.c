@@ -54,8 +54,11 @@ static void offer_answered(struct device *d, struct request *r)
 
 static void pool_offer(struct device *d, struct pool *p)
 {
+	bool zero = p->clean && (d->vu.features & 1ULL << VIRTIO_CZONE_F_ZEROES);
+	uint64_t flags = zero ? VIRTIO_CZONE_REGION_ZERO : 0;
+
 	p->offer = (struct request){
-		.ask = { .op = VIRTIO_CZONE_OP_ADD_REGION, .arg = { p->start, p->size } },
+		.ask = { .op = VIRTIO_CZONE_OP_ADD_REGION, .arg = { p->start, p->size, flags } },
 		.answered = offer_answered,
 	};
 	p->state = POOL_OFFERED;

@@ -174,7 +174,10 @@ static int vcz_execute(struct vcz_slot *slot)
 
 	switch (op) {
 	case VIRTIO_CZONE_OP_ADD_REGION:
-		return czone_region_add(arg0, arg1);
+		if (le64_to_cpu(request->arg[2]) & ~(u64)VIRTIO_CZONE_REGION_ZERO)
+			return -EINVAL;
+		return czone_region_add(arg0, arg1, slot->vcz->transport.zeroes &&
+					(request->arg[2] & cpu_to_le64(VIRTIO_CZONE_REGION_ZERO)));
 	case VIRTIO_CZONE_OP_CREATE:
 		if (arg1 > U32_MAX || arg2 > U32_MAX)
 			return -EINVAL;

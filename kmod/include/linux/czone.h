@@ -67,7 +67,7 @@ void czone_unregister_transport(struct czone_transport *t);
 void czone_batch_complete(struct czone_batch *batch, int status, u64 bytes);
 
 /* Bytes, each array indexed as the uapi header says. Process context, may sleep. */
-int czone_region_add(u64 start, u64 size);
+int czone_region_add(u64 start, u64 size, bool zeroed);
 int czone_create(u64 size, u32 flags, u32 file_zone, u32 *ret_id);
 int czone_resize(u32 id, u64 size);
 int czone_attach(u32 id, struct cgroup *cgrp, u32 flags, unsigned int timeout_ms,

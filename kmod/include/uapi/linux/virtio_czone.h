@@ -45,7 +45,7 @@ struct virtio_czone_config {
 /* The requests that the host makes. */
 enum virtio_czone_op {
 	VIRTIO_CZONE_OP_PING,		/* -> nothing */
-	VIRTIO_CZONE_OP_ADD_REGION,	/* arg0 start, arg1 size: memory for zones */
+	VIRTIO_CZONE_OP_ADD_REGION,	/* arg0 start, arg1 size, arg2 VIRTIO_CZONE_REGION_* */
 	VIRTIO_CZONE_OP_CREATE,		/* arg0 size, arg1 flags, arg2 file zone -> zone, extents */
 	VIRTIO_CZONE_OP_RESIZE,		/* zone, arg0 size -> extents */
 	VIRTIO_CZONE_OP_ATTACH,		/* zone, path of a cgroup, arg0 flags -> enum czone_result */
@@ -55,6 +55,9 @@ enum virtio_czone_op {
 	VIRTIO_CZONE_OP_NEXT,		/* zone -> id of the first zone above it, or ENOENT */
 	VIRTIO_CZONE_OP_EXTENTS,	/* zone, arg0 index of the first wanted -> extents */
 };
+
+/* With VIRTIO_CZONE_F_ZEROES: the region has been released, all of it reads as zero. */
+#define VIRTIO_CZONE_REGION_ZERO	1
 
 #define VIRTIO_CZONE_PATH_MAX	976
 

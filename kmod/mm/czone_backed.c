@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * czone: what the host has behind each page. Two bits per page of the region:
+ *
+ * backed	the host has memory behind the page. Set when the page is handed out,
+ *		cleared when the host has taken it.
+ * zero		the page reads as zero: the host has said so, and nobody can have
+ *		written to it since. Set by the host's answer, cleared when the page
+ *		is handed out. With large host pages a page can be both.
+ *
+ * Words are shared by pages of different owners, hence the atomics; the test
+ * comes first as most bits are as wanted already.
+ */
+#include <linux/bitmap.h>
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/init.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#include "internal.h"
+#include "czone_internal.h"
+
+static unsigned long word_mask(unsigned long bit, unsigned long nr)
+{
+	return GENMASK(bit + nr - 1, bit);
+}
+
+#define for_each_word(map, start, nr, word, mask)				\
+	for (unsigned long __bit = (start), __end = (start) + (nr), __n;	\
+	     __bit < __end &&							\
+	     (__n = min(__end - __bit, BITS_PER_LONG - __bit % BITS_PER_LONG),	\
+	      (word) = (map) + BIT_WORD(__bit),					\
+	      (mask) = word_mask(__bit % BITS_PER_LONG, __n), true);		\
+	     __bit += __n)
+
+/* Each returns how many bits it changed, or found. */
+unsigned long czone_bitmap_set(unsigned long *map, unsigned long start, unsigned long nr)
+{
+	unsigned long *word, mask, changed = 0;
+
+	for_each_word(map, start, nr, word, mask) {
+		if ((READ_ONCE(*word) & mask) == mask)
+			continue;
+		changed += hweight_long(mask & ~atomic_long_fetch_or(mask, (atomic_long_t *)word));
+	}
+	return changed;
+}
+
+unsigned long czone_bitmap_clear(unsigned long *map, unsigned long start, unsigned long nr)
+{
+	unsigned long *word, mask, changed = 0;
+
+	for_each_word(map, start, nr, word, mask) {
+		if (!(READ_ONCE(*word) & mask))
+			continue;
+		changed += hweight_long(mask &
+					atomic_long_fetch_andnot(mask, (atomic_long_t *)word));
+	}
+	return changed;
+}
+
+unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start, unsigned long nr)
+{
+	const unsigned long *word;
+	unsigned long mask, weight = 0;
+
+	for_each_word(map, start, nr, word, mask)
+		weight += hweight_long(READ_ONCE(*word) & mask);
+	return weight;
+}
+
+/* Each map has its place in a section's memory, see czone_section_alloc_maps(). */
+enum czone_page_map {
+	CZONE_MAP_BACKED,
+	CZONE_MAP_ZERO,
+	CZONE_NR_MAPS,
+};
+
+static unsigned long *czone_section_map(const struct czone_section *section,
+					enum czone_page_map which)
+{
+	unsigned long *maps = READ_ONCE(section->maps);
+
+	return maps ? maps + which * BITS_TO_LONGS(PAGES_PER_SECTION) : NULL;
+}
+
+/* A range may cross sections. */
+#define for_each_section(which, pfn, nr, map, bit, n)				\
+	for (unsigned long __off = (pfn) - czone_pool.start_pfn, __left = (nr);	\
+	     __left && ((bit) = __off % PAGES_PER_SECTION,			\
+			(n) = min(__left, PAGES_PER_SECTION - (bit)),		\
+			(map) = czone_section_map(&czone_pool.section[__off / PAGES_PER_SECTION], \
+						  which), true);		\
+	     __off += (n), __left -= (n))
+
+static unsigned long czone_map_set(enum czone_page_map which, unsigned long pfn, unsigned long nr)
+{
+	unsigned long *map, bit, n, changed = 0;
+
+	for_each_section(which, pfn, nr, map, bit, n)
+		if (map)
+			changed += czone_bitmap_set(map, bit, n);
+	return changed;
+}
+
+static unsigned long czone_map_clear(enum czone_page_map which, unsigned long pfn,
+				     unsigned long nr)
+{
+	unsigned long *map, bit, n, changed = 0;
+
+	for_each_section(which, pfn, nr, map, bit, n)
+		if (map)
+			changed += czone_bitmap_clear(map, bit, n);
+	return changed;
+}
+
+/* How many of the pages are backed. */
+unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr)
+{
+	unsigned long *map, bit, n, weight = 0;
+
+	for_each_section(CZONE_MAP_BACKED, pfn, nr, map, bit, n)
+		if (map)
+			weight += czone_bitmap_weight(map, bit, n);
+	return weight;
+}
+
+/* Both return how many bits changed. */
+unsigned long czone_set_backed(unsigned long pfn, unsigned long nr)
+{
+	return czone_map_set(CZONE_MAP_BACKED, pfn, nr);
+}
+
+/* The host has taken these pages, which nobody uses. */
+unsigned long czone_pages_taken(unsigned long pfn, unsigned long nr)
+{
+	if (czone_zeroes)
+		czone_map_set(CZONE_MAP_ZERO, pfn, nr);
+	return czone_map_clear(CZONE_MAP_BACKED, pfn, nr);
+}
+
+/* The host did not take them, or not all of them: nothing is sure. */
+void czone_pages_not_taken(unsigned long pfn, unsigned long nr)
+{
+	czone_map_clear(CZONE_MAP_ZERO, pfn, nr);
+}
+
+/**
+ * czone_section_alloc_maps - before the first page of a section can be had
+ * @section: whose maps are kept from then on, whatever becomes of its struct pages
+ */
+int czone_section_alloc_maps(struct czone_section *section)
+{
+	unsigned long *maps;
+
+	if (section->maps)
+		return 0;
+	maps = bitmap_zalloc(CZONE_NR_MAPS * PAGES_PER_SECTION, GFP_KERNEL);
+	if (!maps)
+		return -ENOMEM;
+	if (czone_pool.zeroed)
+		bitmap_set(maps, CZONE_MAP_ZERO * PAGES_PER_SECTION, PAGES_PER_SECTION);
+	WRITE_ONCE(section->maps, maps);
+	return 0;
+}
+
+/* This host does not promise zeroes: clear pages as ever. */
+void czone_forget_zeroes(void)
+{
+	unsigned long nr, nr_sections;
+
+	mutex_lock(&czone_lock);
+	nr_sections = czone_pool.nr_blocks / CZONE_SECTION_BLOCKS;
+	czone_pool.zeroed = false;
+	for (nr = 0; nr < nr_sections; nr++)
+		czone_map_clear(CZONE_MAP_ZERO, czone_pool.start_pfn + nr * PAGES_PER_SECTION,
+				PAGES_PER_SECTION);
+	mutex_unlock(&czone_lock);
+}
+
+/*
+ * A touch takes a whole page of the host, unless the host has memory behind
+ * parts of it already: what is left of a larger page comes back in small ones.
+ */
+static unsigned long czone_touch(unsigned long *backed, unsigned long bit, unsigned long nr)
+{
+	unsigned long host_nr = 1UL << READ_ONCE(czone_backing_order);
+	unsigned long host_bit = round_down(bit, host_nr);
+
+	if (nr < host_nr && !czone_bitmap_weight(backed, host_bit, host_nr)) {
+		bit = host_bit;
+		nr = host_nr;
+	}
+	return czone_bitmap_set(backed, bit, nr);
+}
+
+/* Nothing else touches the page for sure: make true what the map says. */
+static void czone_touch_zero(struct page *page, unsigned long nr)
+{
+	unsigned long i, step = min(nr, 1UL << READ_ONCE(czone_backing_order));
+
+	for (i = 0; i < nr; i++)
+		VM_WARN_ON_ONCE(memchr_inv(page_address(page + i), 0, PAGE_SIZE));
+	for (i = 0; i < nr; i += step)
+		WRITE_ONCE(*(unsigned long *)page_address(page + i), 0);
+}
+
+/*
+ * Pages are handed out. Returns whether they must be cleared, which @init asks
+ * for; not if all of them are zero.
+ */
+bool __czone_page_allocated(struct page *page, unsigned int order, bool init)
+{
+	unsigned long off = page_to_pfn(page) - czone_pool.start_pfn;
+	struct czone_section *section = &czone_pool.section[off / PAGES_PER_SECTION];
+	unsigned long *backed = czone_section_map(section, CZONE_MAP_BACKED);
+	unsigned long *zero = czone_section_map(section, CZONE_MAP_ZERO);
+	unsigned long bit = off % PAGES_PER_SECTION, nr = 1UL << order, changed;
+	bool is_zero;
+
+	is_zero = czone_bitmap_clear(zero, bit, nr) == nr;
+	changed = czone_touch(backed, bit, nr);
+	if (changed)
+		atomic_long_add(changed, &zone_to_czone(page_zone(page))->nr_backed);
+	if (!init || !is_zero)
+		return init;
+	czone_touch_zero(page, nr);
+	return false;
+}
+
+/*
+ * debugfs: czone/backed and czone/zero, a bit per page of the region, from its
+ * start. A test compares them with what the host has.
+ */
+static ssize_t czone_map_read(struct file *file, char __user *to, size_t count, loff_t *ppos)
+{
+	enum czone_page_map which = (unsigned long)file->private_data;
+	const size_t size = PAGES_PER_SECTION / BITS_PER_BYTE;
+	unsigned long nr_sections = READ_ONCE(czone_pool.nr_blocks) / CZONE_SECTION_BLOCKS;
+	unsigned long nr = div_u64(*ppos, size);
+	size_t at = *ppos - (loff_t)nr * size;
+	unsigned long *map;
+
+	if (nr >= nr_sections)
+		return 0;
+	count = min(count, size - at);
+	map = czone_section_map(&czone_pool.section[nr], which);
+	if (map ? copy_to_user(to, (char *)map + at, count) : clear_user(to, count))
+		return -EFAULT;
+	*ppos += count;
+	return count;
+}
+
+static const struct file_operations czone_map_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.read = czone_map_read,
+	.llseek = default_llseek,
+};
+
+static int __init czone_debugfs_init(void)
+{
+	struct dentry *dir = debugfs_create_dir("czone", NULL);
+
+	debugfs_create_file("backed", 0400, dir, (void *)CZONE_MAP_BACKED, &czone_map_fops);
+	debugfs_create_file("zero", 0400, dir, (void *)CZONE_MAP_ZERO, &czone_map_fops);
+	return 0;
+}
+late_initcall(czone_debugfs_init);
