@@ -222,6 +222,10 @@ bool __czone_page_allocated(struct page *page, unsigned int order, bool init)
 	unsigned long bit = off % PAGES_PER_SECTION, nr = 1UL << order, changed;
 	bool is_zero;
 
+	/* The most frequent case, in a few instructions. */
+	if (!order && test_bit(bit, backed) && !test_bit(bit, zero))
+		return init;
+
 	is_zero = czone_bitmap_clear(zero, bit, nr) == nr;
 	changed = czone_touch(backed, bit, nr);
 	if (changed)
@@ -230,6 +234,34 @@ bool __czone_page_allocated(struct page *page, unsigned int order, bool init)
 		return init;
 	czone_touch_zero(page, nr);
 	return false;
+}
+
+/* Does this free block have a page that the host has memory behind? */
+bool czone_any_backed(struct page *page, unsigned int order)
+{
+	unsigned long off = page_to_pfn(page) - czone_pool.start_pfn;
+	const unsigned long *map, *word;
+	unsigned long mask;
+
+	map = czone_section_map(&czone_pool.section[off / PAGES_PER_SECTION], CZONE_MAP_BACKED);
+	for_each_word(map, off % PAGES_PER_SECTION, 1UL << order, word, mask)
+		if (READ_ONCE(*word) & mask)
+			return true;
+	return false;
+}
+
+/*
+ * Are there backed pages on the free lists? Unless there are fewer of them than
+ * unbacked ones on per-cpu lists, which is not worth a search.
+ */
+bool czone_has_free_backed(struct zone *zone)
+{
+	struct czone *cz = zone_to_czone(zone);
+	unsigned long out;
+
+	lockdep_assert_held(&zone->lock);
+	out = zone_managed_pages(zone) - zone_page_state(zone, NR_FREE_PAGES) - cz->nr_isolated;
+	return atomic_long_read(&cz->nr_backed) > out;
 }
 
 /*

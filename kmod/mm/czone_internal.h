@@ -237,6 +237,8 @@ int czone_move_in(struct czone *cz, unsigned long deadline, u64 *result);
 /* Hooks of the page allocator */
 void czone_take_free_page(struct zone *zone, struct page *page, unsigned int order);
 bool __czone_page_allocated(struct page *page, unsigned int order, bool init);
+bool czone_any_backed(struct page *page, unsigned int order);
+bool czone_has_free_backed(struct zone *zone);
 void __czone_route(struct alloc_context *ac);
 bool __czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac);
 void __czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
@@ -456,6 +458,16 @@ static inline bool czone_page_allocated(struct page *page, unsigned int order, b
 static inline gfp_t czone_zero_gfp(void)
 {
 	return 0;
+}
+
+static inline bool czone_any_backed(struct page *page, unsigned int order)
+{
+	return false;
+}
+
+static inline bool czone_has_free_backed(struct zone *zone)
+{
+	return false;
 }
 
 static inline bool czone_has_pcps(int cpu)

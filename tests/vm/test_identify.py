@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which pages are backed, and which are zero: the guest's map against the host's, page by page.
+
+Once on host pages of 4 KiB, once on 2 MiB. Needs punch-fails.so preloaded, as CTest does it.
+"""
+import base64
+import ctypes
+import gzip
+import os
+import re
+import subprocess
+import tempfile
+import time
+
+import czone
+import pytest
+
+from microvm import MIB, Container, MicroVM
+
+PAGE = 4096
+POOL = 1 << 30
+LOAD_S = int(os.environ.get("CZONE_IDENTIFY_SECONDS", "15"))
+
+
+def host_refuses(every):
+    """Every so many punches of the host fail; 0: none."""
+    try:
+        ctypes.c_int.in_dll(ctypes.CDLL(None), "punch_fails").value = every
+    except ValueError:
+        pytest.fail("punch-fails.so is not preloaded")
+
+
+class Maps:
+    """Maps of the pool as integers: bit n is page n. Without the memory map at its head."""
+
+    def __init__(self, microvm):
+        self.guest = microvm.guest
+        line = microvm.guest.run("grep 'RAM (czone)' /proc/iomem")
+        self.start, end = (int(x, 16) for x in re.match(r"(\w+)-(\w+)", line).groups())
+        assert end + 1 - self.start == POOL
+        meta = -(-POOL // 64 // (4 * MIB)) * 4 * MIB
+        self.mask = ((1 << POOL // PAGE) - 1) >> meta // PAGE << meta // PAGE
+        self.fd = self._open(microvm.vm.stats().pid)
+
+    @staticmethod
+    def _open(pid):
+        """The pool's file, by its size, through QEMU's descriptor of it."""
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            path = f"/proc/{pid}/fd/{name}"
+            try:
+                if os.path.isfile(path) and os.stat(path).st_size == POOL:
+                    return os.open(path, os.O_RDONLY)
+            except OSError:
+                pass
+        raise AssertionError("QEMU has no file of the pool's size")
+
+    def _read(self, name):
+        text = self.guest.run(f"gzip -c /sys/kernel/debug/czone/{name} | base64 | tr -d '\\n'")
+        data = gzip.decompress(base64.b64decode(text))
+        assert len(data) == POOL // PAGE // 8
+        return int.from_bytes(data, "little") & self.mask
+
+    def backed(self):
+        return self._read("backed")
+
+    def zero(self):
+        return self._read("zero")
+
+    def host(self):
+        bits, at = 0, 0
+        while at < POOL:
+            try:
+                data = os.lseek(self.fd, at, os.SEEK_DATA)
+            except OSError:     # ENXIO: none
+                break
+            at = os.lseek(self.fd, data, os.SEEK_HOLE)
+            bits |= ((1 << (at - data) // PAGE) - 1) << data // PAGE
+        return bits & self.mask
+
+    def check_same(self):
+        guest, host = self.backed(), self.host()
+        print(f"backed: {guest.bit_count()} pages")
+        assert guest == host, f"{(guest & ~host).bit_count()} pages are not resident that the " \
+            f"guest counts as backed, {(host & ~guest).bit_count()} are that it does not"
+        return guest.bit_count()
+
+
+@pytest.fixture(scope="module", params=["4k", "2m"])
+def microvm(request):
+    with tempfile.TemporaryDirectory(prefix="czone-pool.") as directory:
+        options = {}
+        if request.param == "2m":
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2 * POOL},huge=always", "none",
+                            directory], check=True)
+            options["pool_dir"] = directory
+        try:
+            with MicroVM(pool=POOL, **options) as vm:
+                vm.huge = request.param == "2m"
+                yield vm
+        finally:
+            if options:
+                subprocess.run(["umount", directory], check=True)
+
+
+@pytest.fixture(scope="module")
+def maps(microvm):
+    return Maps(microvm)
+
+
+class Checkers:
+    """Processes in zones that check that new memory is zero, and that memory keeps its content."""
+
+    def __init__(self, microvm, kinds, seconds, mib=24):
+        self.microvm, self.zones, self.logs = microvm, [], []
+        for i, kind in enumerate(kinds):
+            c = Container(microvm, f"check{i}-{kind}", 2 * mib * MIB)
+            self.zones.append(c)
+            log = f"/run/check{i}.log"
+            self.logs.append(log)
+            microvm.guest.run(f"sh -c 'echo $$ > /sys/fs/cgroup{c.cgroup}/cgroup.procs; "
+                              f"exec zero-check {kind} {mib} {seconds} {i + 1}' > {log} 2>&1 &")
+
+    def running(self):
+        return self.microvm.guest.run("pidof zero-check || true").strip() != ""
+
+    def finish(self):
+        """Pages that each has checked."""
+        end = time.monotonic() + 120
+        while self.running():
+            assert time.monotonic() < end, "zero-check does not end"
+            time.sleep(0.2)
+        texts = [self.microvm.guest.run(f"cat {log}") for log in self.logs]
+        checked = [re.fullmatch(r"checked pages=(\d+)\n", text) for text in texts]
+        assert all(checked), texts
+        return [int(m.group(1)) for m in checked]
+
+    def remove(self):
+        for c in self.zones:
+            c.zone.destroy()
+            c.remove()
+
+
+def test_the_maps_are_the_same_at_rest(microvm, maps):
+    cs = [Container(microvm, f"rest{i}", 96 * MIB).workload(seed=i, **load) for i, load in enumerate([
+        dict(anon=32, free=50, chunk=4), dict(anon=32, free=50, chunk=64, shm=4), dict(anon=64, thp=1, free=30),
+        dict(file=16, anon=4, free=25, chunk=8)])]
+    for c in cs:
+        c.wait("ready")
+    microvm.guest.run("sync")
+    assert maps.check_same() >= 144 * MIB // PAGE
+    for c in cs:
+        c.idle()
+    maps.check_same()
+    for c in cs:
+        s = c.zone.stats()
+        assert s.used + s.free_backed == s.host_resident, s
+    cs[0].zone.reclaim(4 * MIB)
+    cs[1].zone.reclaim()
+    maps.check_same()
+    assert maps.zero() & maps.backed() == 0 or microvm.huge
+    microvm.vm.reclaim()
+    left = maps.check_same()
+    for c in cs:
+        c.verify()
+    assert maps.check_same() == left, "reading what is there takes no memory of the host"
+    for c in cs:
+        c.stop()
+        c.remove()
+        c.zone.destroy()
+    assert maps.check_same() == 0
+
+
+def test_the_maps_are_the_same_under_load(microvm, maps):
+    """Between two readings of the guest's map: pages that no report touched did not change."""
+    checkers = Checkers(microvm, ["anon", "thp", "shm"], 2 * LOAD_S)
+    rounds = {False: 0, True: 0}
+    end = time.monotonic() + 2 * LOAD_S
+    while time.monotonic() < end - 2 and checkers.running():
+        reclaim = end - time.monotonic() < LOAD_S
+        before = microvm.vm.stats().returned + sum(c.zone.stats().returned for c in checkers.zones)
+        first = maps.backed()
+        if reclaim:
+            for c in checkers.zones:
+                c.zone.reclaim()
+        host = maps.host()
+        second = maps.backed()
+        after = microvm.vm.stats().returned + sum(c.zone.stats().returned for c in checkers.zones)
+        # A page between its allocation and its first byte: one folio of each process at most.
+        moving = 3 * 512
+        # A page that is backed twice and was not in between went to the host in between.
+        flipped = (after - before) // PAGE
+        assert reclaim or not flipped
+        assert (first & second & ~host).bit_count() <= moving + flipped
+        assert (host & ~first & ~second).bit_count() <= flipped
+        rounds[reclaim] += 1
+    print(f"{rounds[False]} comparisons without reclaim, {rounds[True]} with")
+    assert rounds[False] >= 2 and rounds[True] >= 2
+    print("pages checked:", checkers.finish())
+    maps.check_same()
+    checkers.remove()
+
+
+def test_counters_add_up_at_any_moment(microvm):
+    checkers = Checkers(microvm, ["anon", "thp", "shm", "anon"], LOAD_S)
+    polls = 0
+    while checkers.running():
+        for c in checkers.zones:
+            s = c.zone.stats()
+            polls += 1
+            assert s.size == 48 * MIB
+            assert s.used + s.free_backed + s.free_unbacked == s.size, s
+            if polls % 8 == 0:
+                c.zone.reclaim(2 * MIB)
+    checkers.finish()
+    for c in checkers.zones:
+        s = c.zone.stats()
+        assert s.used + s.free_backed == s.host_resident, s
+    print(f"{polls} polls")
+    assert polls >= 20
+    checkers.remove()
+
+
+def test_new_memory_is_zero_whatever_was_there(microvm, maps):
+    """Zones come and go over the same blocks, all is reclaimed all the time, and the host refuses some of it."""
+    checkers = Checkers(microvm, ["anon", "thp", "shm", "anon", "thp"], 2 * LOAD_S, mib=16)
+    refused = returned = turns = 0
+    while checkers.running():
+        host_refuses(3 if turns % 4 == 1 else 0)
+        for c in checkers.zones:
+            try:
+                returned += c.zone.reclaim()
+            except czone.Error:
+                refused += 1
+        dirty = Container(microvm, f"dirty{turns}", 32 * MIB).workload(anon=24, thp=turns % 2)
+        dirty.wait("ready")
+        dirty.stop()
+        dirty.remove()
+        try:
+            dirty.zone.destroy()
+        except czone.Error:
+            refused += 1
+        if turns % 4 == 3:      # over the blocks of those that have gone
+            again = Checkers(microvm, ["anon"], 1, mib=16)
+            again.logs = ["/run/check0.log"]
+            again.remove() if not again.running() else None
+        turns += 1
+    host_refuses(0)
+    print(f"{turns} turns, {returned // PAGE} pages returned, {refused} refusals,",
+          "pages checked:", checkers.finish())
+    assert refused and returned and turns >= 3
+    checkers.remove()
+    microvm.vm.reclaim()
+    maps.check_same()
+
+
+def test_a_refused_batch_leaves_the_map_as_it_was(microvm, maps):
+    c = Container(microvm, "refused", 64 * MIB).workload(anon=32, free=50, chunk=8)
+    c.wait("ready")
+    c.idle()
+    before, stats = maps.backed(), c.zone.stats()
+    host_refuses(1)
+    try:
+        with pytest.raises(czone.Error):
+            c.zone.reclaim()
+    finally:
+        host_refuses(0)
+    assert maps.backed() == before
+    assert c.zone.stats() == stats
+    maps.check_same()
+    assert c.zone.reclaim() >= 16 * MIB
+    maps.check_same()
+    c.verify()
+    c.stop()
+    c.remove()
+    c.zone.destroy()
+
+
+@pytest.mark.parametrize("chunk", [0, 512, 16, 4])
+def test_backed_pages_are_used_first(microvm, chunk):
+    """What is free and backed serves before anything that would be a fault on the host."""
+    c = Container(microvm, f"first{chunk}", 128 * MIB).workload(anon=64, free=75, chunk=chunk)
+    c.wait("ready")
+    c.idle()
+    c.zone.reclaim(24 * MIB)
+    before = c.zone.stats()
+    assert before.free_backed >= 16 * MIB, before
+    want = before.free_backed // MIB - 3    # less what per-cpu lists may hide, 256 pages of each CPU, and the rest
+    microvm.guest.run(f"container start first{chunk} workload anon={want} && sleep 0.5; "
+                      f"while ! grep -q ready /run/c/first{chunk}.log; do sleep 0.1; done", limit=60)
+    time.sleep(0.5)
+    after = c.zone.stats()
+    grown = after.host_resident - before.host_resident
+    print(f"free and backed {before.free_backed // PAGE}, taken {want * MIB // PAGE}, grown {grown // PAGE} pages")
+    assert grown <= 2 * 256 * PAGE
+    c.stop()
+    c.remove()
+    c.zone.destroy()
