@@ -8,19 +8,18 @@
  */
 #include <linux/bitmap.h>
 #include <linux/cgroup.h>
-#include <linux/idr.h>
 #include <linux/jiffies.h>
 #include <linux/kref.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
 #include <linux/page-isolation.h>
 #include <linux/printk.h>
-#include <linux/rculist.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
 #include <linux/vmstat.h>
+#include <linux/xarray.h>
 
 #include "internal.h"
 #include "czone_internal.h"
@@ -29,13 +28,12 @@
 #define CZONE_REMOVE_TRIES	3
 #define CZONE_SHRINK_MARGIN	32	/* thereof one part stays free */
 
-LIST_HEAD(czones);			/* by id; changed under czone_lock */
+/* By id; changed under czone_lock. A reserved entry: the id is not to be had yet. */
+static DEFINE_XARRAY_FLAGS(czones, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ);
 static unsigned int czone_count;
 
 static LIST_HEAD(czone_spares);		/* structs that nothing refers to */
 static DEFINE_SPINLOCK(czone_spares_lock);
-
-static DEFINE_IDA(czone_ids);
 
 /* Ties czone->memcg and mem_cgroup->czone. */
 static DEFINE_SPINLOCK(czone_memcg_lock);
@@ -100,8 +98,13 @@ static void czone_release(struct kref *ref)
 {
 	struct czone *cz = container_of(ref, struct czone, ref);
 
-	if (cz->id)
-		ida_free(&czone_ids, cz->id);
+	unsigned long flags;
+
+	if (cz->id) {
+		xa_lock_irqsave(&czones, flags);
+		__xa_erase(&czones, cz->id);
+		xa_unlock_irqrestore(&czones, flags);
+	}
 	/* It has none of its own, so this is no recursion. */
 	if (cz->file_zone)
 		czone_put(cz->file_zone);
@@ -113,15 +116,12 @@ void czone_put(struct czone *cz)
 	kref_put(&cz->ref, czone_release);
 }
 
-static struct czone *czone_find(u32 id)
+/* The first zone with an id above @id. Under czone_lock, or RCU. */
+struct czone *czone_after(u32 id)
 {
-	struct czone *cz;
+	unsigned long index = id;
 
-	lockdep_assert_held(&czone_lock);
-	list_for_each_entry(cz, &czones, list)
-		if (cz->id == id)
-			return cz;
-	return NULL;
+	return xa_find_after(&czones, &index, ULONG_MAX, XA_PRESENT);
 }
 
 struct czone *czone_get(u32 id)
@@ -129,7 +129,7 @@ struct czone *czone_get(u32 id)
 	struct czone *cz;
 
 	mutex_lock(&czone_lock);
-	cz = czone_find(id);
+	cz = xa_load(&czones, id);
 	if (cz)
 		kref_get(&cz->ref);
 	mutex_unlock(&czone_lock);
@@ -176,15 +176,11 @@ static unsigned long czone_deadline(unsigned int timeout_ms)
 u32 czone_next(u32 after)
 {
 	struct czone *cz;
-	u32 id = 0;
+	u32 id;
 
 	mutex_lock(&czone_lock);
-	list_for_each_entry(cz, &czones, list) {
-		if (cz->id > after) {
-			id = cz->id;
-			break;
-		}
-	}
+	cz = czone_after(after);
+	id = cz ? cz->id : 0;
 	mutex_unlock(&czone_lock);
 	return id;
 }
@@ -197,36 +193,16 @@ EXPORT_SYMBOL_GPL(czone_next);
 struct zone *czone_next_zone(struct zone *prev)
 {
 	struct czone *last = prev ? zone_to_czone(prev) : NULL;
-	struct zone *zone = NULL;
 	struct czone *cz;
 
 	mutex_lock(&czone_lock);
-	list_for_each_entry(cz, &czones, list) {
-		if (!last || cz->id > last->id) {
-			kref_get(&cz->ref);
-			zone = &cz->zone;
-			break;
-		}
-	}
+	cz = czone_after(last ? last->id : 0);
+	if (cz)
+		kref_get(&cz->ref);
 	mutex_unlock(&czone_lock);
 	if (last)
 		czone_put(last);
-	return zone;
-}
-
-static void czone_list_add(struct czone *new)
-{
-	struct list_head *before = &czones;
-	struct czone *cz;
-
-	list_for_each_entry(cz, &czones, list) {
-		if (cz->id > new->id) {
-			before = &cz->list;
-			break;
-		}
-	}
-	list_add_tail_rcu(&new->list, before);
-	czone_count++;
+	return cz ? &cz->zone : NULL;
 }
 
 static int czone_blocks(u64 size, unsigned long *nr)
@@ -269,6 +245,7 @@ int czone_create(u64 size, u32 flags, u32 file_zone, u32 *ret_id)
 {
 	unsigned long nr;
 	struct czone *cz;
+	u32 id;
 	int ret;
 
 	ret = czone_blocks(size, &nr);
@@ -286,17 +263,21 @@ int czone_create(u64 size, u32 flags, u32 file_zone, u32 *ret_id)
 		goto unlock;
 	}
 	cz->id = 0;
-	ret = ida_alloc_range(&czone_ids, 1, CZONE_ID_MAX, GFP_KERNEL);
-	if (ret < 0)
+	ret = xa_alloc_irq(&czones, &id, NULL, XA_LIMIT(1, CZONE_ID_MAX), GFP_KERNEL);
+	if (ret) {
+		ret = ret == -EBUSY ? -ENOSPC : ret;
 		goto put;
-	cz->id = ret;
+	}
+	cz->id = id;
 	cz->flags = flags;
 	snprintf(cz->name, sizeof(cz->name), "czone%u", cz->id);
 
 	ret = czone_set_file_zone(cz, file_zone) ?: czone_add_blocks(cz, nr);
 	if (ret)
 		goto put;
-	czone_list_add(cz);
+	/* In the place that was reserved: this needs no memory. */
+	xa_store_irq(&czones, cz->id, cz, GFP_KERNEL);
+	czone_count++;
 	*ret_id = cz->id;
 	goto unlock;
 put:
@@ -537,25 +518,6 @@ static void czone_empty(struct czone *cz, struct czone_request *req, u64 *result
 	czone_evacuate(cz, cz->zone.zone_start_pfn, zone_end_pfn(&cz->zone), deadline, result);
 }
 
-/* Sections that no zone is left in: the host gets their memmap. */
-static void czone_give_idle_sections(struct czone_request *req)
-{
-	unsigned long *retired;
-	bool found;
-
-	if (!czone_have_transport())
-		return;
-	retired = bitmap_zalloc(czone_pool.nr_blocks / CZONE_SECTION_BLOCKS, GFP_KERNEL);
-	if (!retired)
-		return;
-	mutex_lock(&czone_lock);
-	found = czone_retire_sections(retired);
-	mutex_unlock(&czone_lock);
-	if (found)
-		czone_give_sections(req, retired);
-	bitmap_free(retired);
-}
-
 /*
  * Blocks that are no longer the zone's go to the host. They come after
  * czone_empty(): nobody who sleeps is still looking at their struct pages.
@@ -568,7 +530,6 @@ static void czone_remove_blocks(struct czone *cz, struct czone_request *req,
 	mutex_unlock(&czone_lock);
 
 	czone_give_blocks(req, cz, taken);
-	czone_give_idle_sections(req);
 }
 
 static int czone_destroy_locked(struct czone *cz, struct czone_request *req, bool force,
@@ -600,7 +561,8 @@ static int czone_destroy_locked(struct czone *cz, struct czone_request *req, boo
 	if (nr == total && !in_use) {
 		cz->dead = true;
 		mutex_lock(&czone_lock);
-		list_del_rcu(&cz->list);
+		/* The id stays reserved until the last reference has gone. */
+		xa_store_irq(&czones, cz->id, XA_ZERO_ENTRY, GFP_KERNEL);
 		czone_count--;
 		mutex_unlock(&czone_lock);
 	}
@@ -898,34 +860,26 @@ static void czone_account(struct czone *cz, struct czone_account *a)
 
 static void czone_pool_stats(u64 *stat)
 {
-	unsigned long block, nr, free = 0, managed = 0, backed = 0;
 	unsigned long nr_blocks = czone_pool.nr_blocks - czone_pool.nr_meta;
-	unsigned long boot_free = global_zone_page_state(NR_FREE_PAGES);
+	unsigned long nr, managed = czone_pool.nr_owned << CZONE_BLOCK_ORDER;
+	unsigned long boot_free = 0;
 	struct zone *zone;
-	struct czone *cz;
 
 	lockdep_assert_held(&czone_lock);
-	list_for_each_entry(cz, &czones, list) {
-		managed += zone_managed_pages(&cz->zone);
-		free += zone_page_state(&cz->zone, NR_FREE_PAGES);
-	}
 	for_each_populated_zone(zone)
-		boot_free += czone_nr_pcp(zone);
-	for (block = czone_pool.nr_meta; block < czone_pool.nr_blocks; block++)
-		if (!zone_managed_pages(czone_block_zone(block)))
-			backed += czone_weigh_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES);
+		boot_free += zone_page_state(zone, NR_FREE_PAGES) + czone_nr_pcp(zone);
 	for (nr = 0; nr < czone_pool.nr_blocks / CZONE_SECTION_BLOCKS; nr++)
 		if (czone_pool.section[nr].memmap_backed)
 			stat[CZONE_STAT_METADATA] += CZONE_MEMMAP_SIZE;
 
 	stat[CZONE_STAT_SIZE] = (u64)nr_blocks << CZONE_BLOCK_SHIFT;
 	stat[CZONE_STAT_USED] = PFN_PHYS(managed);
-	stat[CZONE_STAT_FREE_BACKED] = PFN_PHYS(backed);
+	stat[CZONE_STAT_FREE_BACKED] = PFN_PHYS(czone_pool_backed());
 	stat[CZONE_STAT_FREE_UNBACKED] = stat[CZONE_STAT_SIZE] - stat[CZONE_STAT_USED] -
 					 stat[CZONE_STAT_FREE_BACKED];
 	stat[CZONE_STAT_EXTENTS] = !!czone_pool.nr_blocks;
 	stat[CZONE_STAT_BOOT_SIZE] = PFN_PHYS(totalram_pages() - managed);
-	stat[CZONE_STAT_BOOT_FREE] = PFN_PHYS(boot_free - min(boot_free, free));
+	stat[CZONE_STAT_BOOT_FREE] = PFN_PHYS(boot_free);
 	stat[CZONE_STAT_ZONES] = czone_count;
 	stat[CZONE_STAT_RETURNED] = czone_returned_vm();
 }
@@ -1016,7 +970,7 @@ int czone_extents(u32 id, unsigned int first, struct czone_extent *extent, unsig
 	int ret = -ENOENT;
 
 	mutex_lock(&czone_lock);
-	cz = czone_find(id);
+	cz = xa_load(&czones, id);
 	if (cz) {
 		ret = czone_list_extents(cz, first, extent, max);
 		ret = clamp(ret - (int)first, 0, (int)max);
@@ -1084,7 +1038,7 @@ static int czone_reclaim_vm(struct czone_request *req, u64 bytes, u32 flags,
 		return 0;
 	if (czone_pool.nr_blocks) {
 		czone_give_pool(req);
-		czone_give_idle_sections(req);
+		czone_give_idle_sections(req, 0);
 	}
 	return czone_give_boot(req, bytes);
 }

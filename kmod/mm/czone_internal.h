@@ -61,7 +61,7 @@ struct czone {
 	struct zoneref zonelist[2];
 
 	struct kref ref;
-	struct list_head list;		/* czones, RCU; or spare structs */
+	struct list_head list;		/* of spare structs */
 	struct rcu_head rcu;
 	struct mutex mutex;		/* one lengthy operation at a time */
 	wait_queue_head_t wait;		/* isolated pages came back, or mutex is free */
@@ -84,18 +84,23 @@ struct czone {
 	atomic64_t returned;		/* bytes */
 };
 
-/* How far a section of the region has come. */
-enum czone_section_state {
-	CZONE_SECTION_RAW,		/* its struct pages are undefined */
-	CZONE_SECTION_ONLINE,
-	CZONE_SECTION_RELEASING,	/* raw, and its memmap is with the host */
-};
-
+/**
+ * struct czone_section - a section of the region, and its memmap
+ * @maps:	bits per page, kept for ever; czone_backed.c
+ * @nr_blocks:	blocks that zones own; under czone_lock
+ * @idle_since:	when the last of them went, in jiffies; under czone_lock
+ * @held:	blocks that wait for the end of @retiring; under czone_pool.lock
+ * @online:	its struct pages are valid
+ * @retiring:	nobody gets a block: it goes offline, or its memmap is with the host
+ * @memmap_backed: the host has memory behind its memmap
+ */
 struct czone_section {
-	unsigned long *maps;		/* bits per page, kept for ever; czone_backed.c */
-	u32 nr_blocks;			/* that zones own */
-	u32 held;			/* blocks that wait for the memmap's release */
-	u8 state;			/* enum czone_section_state */
+	unsigned long *maps;
+	unsigned long idle_since;
+	u32 nr_blocks;
+	u32 held;
+	bool online;
+	bool retiring;
 	bool memmap_backed;
 };
 
@@ -104,12 +109,14 @@ struct czone_section {
  * @used:	a bit per block that is not to be had: owned by a zone, with the
  *		host, or part of the memmap
  * @nr_meta:	blocks at the head that hold the memmap
+ * @nr_owned:	blocks that zones own; under czone_lock
  */
 struct czone_pool {
-	spinlock_t lock;		/* of @used, @nr_free, and sections' state and held */
+	spinlock_t lock;		/* of @used, @nr_free, and what sections say */
 	unsigned long *used;
 	unsigned long nr_blocks;
 	unsigned long nr_meta;
+	unsigned long nr_owned;
 	unsigned long nr_free;
 	unsigned long start_pfn;
 	bool zeroed;			/* pages never used by a zone read as zero */
@@ -119,13 +126,12 @@ struct czone_pool {
 
 extern struct czone_pool czone_pool;
 extern struct mutex czone_lock;
-extern struct list_head czones;
 
 /* For the few places that mean all zones. Inside rcu_read_lock(): no sleep. */
 #define for_each_czone(z)						\
-	for (struct czone *__cz = list_entry_rcu(czones.next, struct czone, list); \
-	     &__cz->list != &czones && ((z) = &__cz->zone, true);	\
-	     __cz = list_entry_rcu(__cz->list.next, struct czone, list))
+	for (struct czone *__cz = czone_after(0);			\
+	     __cz && ((z) = &__cz->zone, true);				\
+	     __cz = czone_after(__cz->id))
 
 static inline struct czone *zone_to_czone(struct zone *zone)
 {
@@ -173,19 +179,25 @@ static inline unsigned long czone_next_block(struct czone *cz, unsigned long blo
 	     (b) = czone_next_block(cz, (b) + 1))
 
 /* czone.c */
+struct czone *czone_after(u32 id);
 struct czone *czone_get(u32 id);
 void czone_put(struct czone *cz);
 struct zone *czone_next_zone(struct zone *prev);
 struct mem_cgroup *czone_get_memcg(struct czone *cz);
 
 /* czone_region.c: blocks and their memmap */
+struct czone_request;
+
 unsigned long czone_find_run(const unsigned long *used, unsigned long size,
 			     unsigned long want, unsigned long *len);
 int czone_add_blocks(struct czone *cz, unsigned long nr);
 void czone_drop_blocks(struct czone *cz, const unsigned long *blocks);
 unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len);
 void czone_free_blocks(unsigned long block, unsigned long nr);
-bool czone_retire_sections(unsigned long *retired);
+void czone_give_idle_sections(struct czone_request *req, unsigned long idle);
+void czone_sections_changed(void);
+unsigned long czone_pool_backed(void);
+void czone_pool_taken(unsigned long pfn, unsigned long nr);
 void czone_section_released(unsigned long nr, bool released);
 phys_addr_t czone_section_memmap(unsigned long nr);
 unsigned long czone_memmap_section(phys_addr_t addr);
@@ -211,8 +223,6 @@ void czone_putback(struct zone *zone, unsigned long pfn, unsigned long nr);
 bool czone_wants_gfp(gfp_t gfp);
 
 /* czone_report.c: what goes to the host, and comes back */
-struct czone_request;
-
 extern unsigned int czone_backing_order;
 extern bool czone_zeroes;
 bool czone_have_transport(void);

@@ -6,20 +6,24 @@
  * The memmap of the whole region lies at the region's own head, so that a large
  * region costs boot memory next to nothing. The struct pages of a section are
  * undefined until the first zone needs a block of it, and become undefined again
- * when the last one has gone: then the host gets that memory back as well.
+ * some time after the last one has gone: then the host gets that memory back as
+ * well.
  */
 #include <linux/bitmap.h>
 #include <linux/cpu.h>
 #include <linux/ioport.h>
+#include <linux/jiffies.h>
 #include <linux/memory.h>
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
+#include <linux/moduleparam.h>
 #include <linux/numa.h>
 #include <linux/mm.h>
 #include <linux/page-isolation.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #include "internal.h"
 #include "czone_internal.h"
@@ -38,7 +42,21 @@ EXPORT_SYMBOL(czone_map);
 unsigned long czone_base_pfn __read_mostly;
 EXPORT_SYMBOL(czone_base_pfn);
 
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX "czone."
+
+/* Long enough for the next container, short enough for an idle VM. */
+static unsigned int section_delay_ms __read_mostly = 1000;
+module_param(section_delay_ms, uint, 0644);
+MODULE_PARM_DESC(section_delay_ms, "How long a section without zones keeps its memory map");
+
 DEFINE_MUTEX(czone_lock);	/* who owns what, see czone_internal.h */
+
+/* One section after the other goes on- or offline: what notifiers expect. */
+static DEFINE_MUTEX(czone_hotplug_lock);
+
+static void czone_idle_fn(struct work_struct *work);
+static DECLARE_DELAYED_WORK(czone_idle_work, czone_idle_fn);
 
 struct czone_pool czone_pool = {
 	.lock = __SPIN_LOCK_UNLOCKED(czone_pool.lock),
@@ -70,6 +88,7 @@ static struct czone_section *czone_block_section(unsigned long block)
 /* What notifiers of memory hotplug expect to be held; no other hotplug, either. */
 static void czone_notify_begin(void)
 {
+	mutex_lock(&czone_hotplug_lock);
 	cpus_read_lock();
 	get_online_mems();
 }
@@ -78,28 +97,58 @@ static void czone_notify_end(void)
 {
 	put_online_mems();
 	cpus_read_unlock();
+	mutex_unlock(&czone_hotplug_lock);
+}
+
+/*
+ * Write the struct pages of a section. They are all alike but for their list
+ * heads, so copying one is several times cheaper than initialising each.
+ */
+static void __ref czone_section_init(unsigned long start, unsigned long end)
+{
+	unsigned long meta_end = czone_block_pfn(czone_pool.nr_meta), pfn;
+	struct page *page = pfn_to_page(start), first;
+
+	__init_single_page(page, start, ZONE_MOVABLE, czone_pool.nid);
+	page->flags |= CZONE_MARK;
+	set_page_count(page, 0);
+	first = *page;
+
+	for (pfn = start; pfn < end; pfn++, page++) {
+		*page = first;
+		INIT_LIST_HEAD(&page->lru);
+#ifdef WANT_PAGE_VIRTUAL
+		set_page_address(page, __va(PFN_PHYS(pfn)));
+#endif
+		if (pageblock_aligned(pfn)) {
+			set_pageblock_migratetype(page, MIGRATE_MOVABLE);
+			cond_resched();
+		}
+	}
+	for (pfn = start; pfn < min(end, meta_end); pfn++) {
+		init_page_count(pfn_to_page(pfn));
+		__SetPageReserved(pfn_to_page(pfn));
+	}
 }
 
 /* The order of the steps matters: each relies on the ones before it. */
-static int __ref czone_section_online(unsigned long nr)
+static int czone_section_online(unsigned long nr)
 {
 	struct czone_section *section = &czone_pool.section[nr];
 	unsigned long start = czone_pool.start_pfn + nr * PAGES_PER_SECTION;
 	unsigned long end = start + PAGES_PER_SECTION;
-	unsigned long meta_end = czone_block_pfn(czone_pool.nr_meta);
 	struct memory_notify arg = {
 		.start_pfn = start,
 		.nr_pages = PAGES_PER_SECTION,
 		.status_change_nid = NUMA_NO_NODE,
 		.status_change_nid_normal = NUMA_NO_NODE,
 	};
-	unsigned long pfn;
 	int ret;
 
-	if (section->state == CZONE_SECTION_ONLINE)
-		return 0;
-	if (WARN_ON_ONCE(section->state == CZONE_SECTION_RELEASING))
+	if (WARN_ON_ONCE(section->retiring))
 		return -EBUSY;
+	if (section->online)
+		return 0;
 
 	ret = czone_section_alloc_maps(section);
 	if (ret)
@@ -107,20 +156,7 @@ static int __ref czone_section_online(unsigned long nr)
 
 	czone_notify_begin();
 	section->memmap_backed = true;
-	for (pfn = start; pfn < end; pfn++) {
-		struct page *page = pfn_to_page(pfn);
-
-		__init_single_page(page, pfn, ZONE_MOVABLE, czone_pool.nid);
-		page->flags |= CZONE_MARK;
-		if (pfn < meta_end)
-			__SetPageReserved(page);
-		else
-			set_page_count(page, 0);
-		if (pageblock_aligned(pfn)) {
-			set_pageblock_migratetype(page, MIGRATE_MOVABLE);
-			cond_resched();
-		}
-	}
+	czone_section_init(start, end);
 	if (highest_memmap_pfn < end - 1)
 		highest_memmap_pfn = end - 1;
 
@@ -130,36 +166,29 @@ static int __ref czone_section_online(unsigned long nr)
 		memory_notify(MEM_CANCEL_ONLINE, &arg);
 	} else {
 		online_mem_sections(start, end);
-		section->state = CZONE_SECTION_ONLINE;
+		section->online = true;
 		memory_notify(MEM_ONLINE, &arg);
 	}
 	czone_notify_end();
 	return ret;
 }
 
+/* No zone is left in it, or it never went online, or the host did not take its memmap. */
 static bool czone_section_is_idle(unsigned long nr)
 {
 	struct czone_section *section = &czone_pool.section[nr];
 
-	return section->state == CZONE_SECTION_ONLINE && !section->nr_blocks;
+	return !section->nr_blocks && !section->retiring && section->memmap_backed;
 }
 
-/* The host did not take its memmap, or it never went online. */
-static bool czone_section_is_left(unsigned long nr)
-{
-	struct czone_section *section = &czone_pool.section[nr];
-
-	return section->state == CZONE_SECTION_RAW && section->memmap_backed;
-}
-
-/* Nobody gets a block of this section any more. */
+/* Nobody gets a block of this section any more. Under czone_lock. */
 static void czone_section_hold(unsigned long nr)
 {
 	struct czone_section *section = &czone_pool.section[nr];
 	unsigned long bit;
 
 	spin_lock_irq(&czone_pool.lock);
-	section->state = CZONE_SECTION_RELEASING;
+	section->retiring = true;
 	for (bit = 0; bit < CZONE_SECTION_BLOCKS; bit++) {
 		if (__test_and_set_bit(nr * CZONE_SECTION_BLOCKS + bit, czone_pool.used))
 			continue;
@@ -169,7 +198,24 @@ static void czone_section_hold(unsigned long nr)
 	spin_unlock_irq(&czone_pool.lock);
 }
 
-/* A run of idle sections. */
+/* Its blocks may be had again: the host has answered, or was not asked. Any context. */
+void czone_section_released(unsigned long nr, bool released)
+{
+	struct czone_section *section = &czone_pool.section[nr];
+	unsigned long flags, held, bit;
+
+	spin_lock_irqsave(&czone_pool.lock, flags);
+	section->retiring = false;
+	section->memmap_backed = !released;
+	held = section->held;
+	section->held = 0;
+	for_each_set_bit(bit, &held, CZONE_SECTION_BLOCKS)
+		__clear_bit(nr * CZONE_SECTION_BLOCKS + bit, czone_pool.used);
+	czone_pool.nr_free += hweight_long(held);
+	spin_unlock_irqrestore(&czone_pool.lock, flags);
+}
+
+/* A run of sections that are held. */
 static int czone_sections_offline(unsigned long nr, unsigned long end)
 {
 	unsigned long start_pfn = czone_pool.start_pfn + nr * PAGES_PER_SECTION;
@@ -189,7 +235,7 @@ static int czone_sections_offline(unsigned long nr, unsigned long end)
 		goto end;
 	}
 	for (; nr < end; nr++)
-		czone_section_hold(nr);
+		czone_pool.section[nr].online = false;
 	offline_mem_sections(start_pfn, start_pfn + arg.nr_pages);
 	/*
 	 * Who found one of these pages in an RCU section, as a lookup in a page
@@ -202,52 +248,91 @@ end:
 	return ret;
 }
 
-/**
- * czone_retire_sections - give up the struct pages of sections without a zone
- * @retired: bitmap, gets the sections whose memmap may go to the host
- *
- * Until czone_section_released() nobody gets a block of these sections.
- * Returns whether there are any. Under czone_lock.
- */
-bool czone_retire_sections(unsigned long *retired)
+static void czone_sections_retire(unsigned long *retired)
 {
 	unsigned long nr, end, nr_sections = czone_nr_sections();
 
-	lockdep_assert_held(&czone_lock);
-	/* The host can take whole pages of the memmap only. */
-	if (!IS_ALIGNED(CZONE_MEMMAP_SIZE, PMD_SIZE))
-		return false;
-
-	for (nr = 0; nr < nr_sections; nr = end) {
+	for (nr = find_first_bit(retired, nr_sections); nr < nr_sections;
+	     nr = find_next_bit(retired, nr_sections, end)) {
 		end = nr + 1;
-		if (czone_section_is_idle(nr)) {
-			while (end < nr_sections && czone_section_is_idle(end))
-				end++;
-			if (!czone_sections_offline(nr, end))
-				bitmap_set(retired, nr, end - nr);
-		} else if (czone_section_is_left(nr)) {
-			czone_section_hold(nr);
-			__set_bit(nr, retired);
+		if (!czone_pool.section[nr].online)
+			continue;
+		while (end < nr_sections && test_bit(end, retired) && czone_pool.section[end].online)
+			end++;
+		if (!czone_sections_offline(nr, end))
+			continue;
+		/* Somebody wants them to stay for now. */
+		for (; nr < end; nr++) {
+			czone_section_released(nr, false);
+			__clear_bit(nr, retired);
 		}
+		czone_sections_changed();
 	}
-	return !bitmap_empty(retired, nr_sections);
 }
 
-/* The host has answered: the section's blocks may be had again. Any context. */
-void czone_section_released(unsigned long nr, bool released)
+/**
+ * czone_give_idle_sections - give the host the memmap of sections without a zone
+ * @req: on whose behalf
+ * @idle: only of those that have been so for this long, in jiffies
+ *
+ * Nobody gets a block of these sections until the host has answered. What it
+ * does not take stays idle, and is offered again in the next call.
+ */
+void czone_give_idle_sections(struct czone_request *req, unsigned long idle)
 {
-	struct czone_section *section = &czone_pool.section[nr];
-	unsigned long flags, held, bit;
+	unsigned long nr, left, next = ULONG_MAX, nr_sections = czone_nr_sections();
+	unsigned long *retired;
 
-	spin_lock_irqsave(&czone_pool.lock, flags);
-	section->state = CZONE_SECTION_RAW;
-	section->memmap_backed = !released;
-	held = section->held;
-	section->held = 0;
-	for_each_set_bit(bit, &held, CZONE_SECTION_BLOCKS)
-		__clear_bit(nr * CZONE_SECTION_BLOCKS + bit, czone_pool.used);
-	czone_pool.nr_free += hweight_long(held);
-	spin_unlock_irqrestore(&czone_pool.lock, flags);
+	/* The host can take whole pages of the memmap only. */
+	if (!czone_have_transport() || !IS_ALIGNED(CZONE_MEMMAP_SIZE, PMD_SIZE))
+		return;
+	retired = bitmap_zalloc(nr_sections, GFP_KERNEL);
+	if (!retired)
+		return;
+
+	mutex_lock(&czone_lock);
+	for (nr = 0; nr < nr_sections; nr++) {
+		if (!czone_section_is_idle(nr))
+			continue;
+		left = czone_pool.section[nr].idle_since + idle - jiffies;
+		if ((long)left > 0) {
+			next = min(next, left);
+			continue;
+		}
+		czone_section_hold(nr);
+		__set_bit(nr, retired);
+	}
+	mutex_unlock(&czone_lock);
+
+	czone_sections_retire(retired);
+	czone_give_sections(req, retired);
+	bitmap_free(retired);
+	if (next != ULONG_MAX)
+		queue_delayed_work(system_unbound_wq, &czone_idle_work, next);
+}
+
+static unsigned long czone_section_delay(void)
+{
+	return msecs_to_jiffies(READ_ONCE(section_delay_ms));
+}
+
+static void czone_idle_fn(struct work_struct *work)
+{
+	struct czone_request *req = czone_request_alloc(0);
+	u64 result[__CZONE_RESULT_MAX];
+
+	if (!req) {
+		czone_sections_changed();
+		return;
+	}
+	czone_give_idle_sections(req, czone_section_delay());
+	czone_request_finish(req, result);
+}
+
+/* There may be idle sections, and a host that takes their memmap. */
+void czone_sections_changed(void)
+{
+	queue_delayed_work(system_unbound_wq, &czone_idle_work, czone_section_delay());
 }
 
 /**
@@ -303,18 +388,27 @@ static void czone_set_span(struct czone *cz, unsigned long first, unsigned long 
 #endif
 }
 
-/* A zone without blocks spans nothing, but at a place inside the region. */
-static void czone_update_span(struct czone *cz)
+/* The zone has got blocks from @first to before @end, others' may be among them. */
+static void czone_widen_span(struct czone *cz, unsigned long first, unsigned long end)
 {
-	unsigned long block, first = 0, end = 0;
-
-	for (block = 0; block < czone_pool.nr_blocks; block++) {
-		if (czone_block_zone(block) != &cz->zone)
-			continue;
-		if (!end)
-			first = block;
-		end = block + 1;
+	if (cz->zone.spanned_pages) {
+		first = min(first, czone_first_block(cz));
+		end = max(end, czone_end_block(cz));
 	}
+	czone_set_span(cz, first, end);
+}
+
+/* It has lost some. A zone without blocks spans nothing, but at a place in the region. */
+static void czone_narrow_span(struct czone *cz)
+{
+	unsigned long first = czone_first_block(cz), end = czone_end_block(cz);
+
+	if (!zone_managed_pages(&cz->zone))
+		end = first;
+	while (first < end && czone_block_zone(first) != &cz->zone)
+		first++;
+	while (first < end && czone_block_zone(end - 1) != &cz->zone)
+		end--;
 	czone_set_span(cz, first, end);
 }
 
@@ -326,6 +420,7 @@ static void czone_account_blocks(struct czone *cz, long nr)
 
 	atomic_long_add(pages, &zone->managed_pages);
 	zone->present_pages += pages;
+	czone_pool.nr_owned += nr;
 	totalram_pages_add(pages);
 	czone_zone_resized(cz);
 }
@@ -382,6 +477,31 @@ unlock:
 	return ret;
 }
 
+/* Pages of blocks without an owner that the host has memory behind. */
+unsigned long czone_pool_backed(void)
+{
+	return czone_park ? atomic_long_read(&czone_park->nr_backed) : 0;
+}
+
+/* The host has taken what was behind these pages, which nobody owns. Any context. */
+void czone_pool_taken(unsigned long pfn, unsigned long nr)
+{
+	atomic_long_sub(czone_pages_taken(pfn, nr), &czone_park->nr_backed);
+}
+
+static void czone_move_backed(struct czone *from, struct czone *to, const unsigned long *blocks)
+{
+	unsigned long block, nr = 0;
+
+	/* Most often there is nothing behind the pool. */
+	if (!atomic_long_read(&from->nr_backed))
+		return;
+	for_each_set_bit(block, blocks, czone_pool.nr_blocks)
+		nr += czone_weigh_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES);
+	atomic_long_sub(nr, &from->nr_backed);
+	atomic_long_add(nr, &to->nr_backed);
+}
+
 /* Make @cz larger by @nr blocks. Under czone_lock. All or nothing. */
 int czone_add_blocks(struct czone *cz, unsigned long nr)
 {
@@ -407,11 +527,11 @@ int czone_add_blocks(struct czone *cz, unsigned long nr)
 
 	for_each_set_bit(block, mine, czone_pool.nr_blocks) {
 		czone_block_section(block)->nr_blocks++;
-		atomic_long_add(czone_weigh_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES),
-				&cz->nr_backed);
 		WRITE_ONCE(czone_map[block], &cz->zone);
 	}
-	czone_update_span(cz);
+	czone_move_backed(czone_park, cz, mine);
+	czone_widen_span(cz, find_first_bit(mine, czone_pool.nr_blocks),
+			 find_last_bit(mine, czone_pool.nr_blocks) + 1);
 	czone_account_blocks(cz, nr);
 	czone_fill(cz, mine);
 out:
@@ -426,17 +546,27 @@ out:
 void czone_drop_blocks(struct czone *cz, const unsigned long *blocks)
 {
 	unsigned long block, nr = 0;
+	bool emptied = false;
 
 	lockdep_assert_held(&czone_lock);
 	for_each_set_bit(block, blocks, czone_pool.nr_blocks) {
+		struct czone_section *section = czone_block_section(block);
+
 		WRITE_ONCE(czone_map[block], &czone_park->zone);
-		czone_block_section(block)->nr_blocks--;
-		atomic_long_sub(czone_weigh_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES),
-				&cz->nr_backed);
+		if (!--section->nr_blocks) {
+			section->idle_since = jiffies;
+			emptied = true;
+		}
 		nr++;
 	}
-	czone_update_span(cz);
 	czone_account_blocks(cz, -(long)nr);
+	if (zone_managed_pages(&cz->zone))
+		czone_move_backed(cz, czone_park, blocks);
+	else	/* all of it, which needs no count */
+		atomic_long_add(atomic_long_xchg(&cz->nr_backed, 0), &czone_park->nr_backed);
+	czone_narrow_span(cz);
+	if (emptied)
+		czone_sections_changed();
 }
 
 /* Blocks that nobody owns may be had again. Any context. */
@@ -448,7 +578,7 @@ void czone_free_blocks(unsigned long block, unsigned long nr)
 	for (; nr; nr--, block++) {
 		struct czone_section *section = czone_block_section(block);
 
-		if (section->state == CZONE_SECTION_RELEASING) {
+		if (section->retiring) {
 			section->held |= 1U << (block % CZONE_SECTION_BLOCKS);
 		} else {
 			__clear_bit(block, czone_pool.used);
@@ -467,6 +597,8 @@ unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len)
 	unsigned long start = from;
 
 	*len = 0;
+	if (!czone_pool_backed())
+		return from;
 	spin_lock_irq(&czone_pool.lock);
 	for (; start < czone_pool.nr_blocks; start++) {
 		if (!(start % CZONE_FILL_BLOCKS)) {

@@ -321,7 +321,7 @@ static void czone_blocks_answered(struct czone_slot *slot, int status)
 		unsigned long nr = PHYS_PFN(slot->batch.range[i].size);
 
 		if (!status)
-			czone_pages_taken(pfn, nr);
+			czone_pool_taken(pfn, nr);
 		else
 			czone_pages_not_taken(pfn, nr);
 		czone_free_blocks(czone_pfn_block(pfn), nr >> CZONE_BLOCK_ORDER);
@@ -829,6 +829,8 @@ unlock:
 		czone_forget_zeroes();
 	if (czone_backing_order)
 		czone_round_backed(czone_backing_order);
+	/* What the last one did not take. */
+	czone_sections_changed();
 	return 0;
 }
 EXPORT_SYMBOL_GPL(czone_register_transport);
