@@ -1040,7 +1040,9 @@ static int czone_reclaim_vm(struct czone_request *req, u64 bytes, u32 flags,
 		czone_give_pool(req);
 		czone_give_idle_sections(req, 0);
 	}
-	return czone_give_boot(req, bytes);
+	ret = czone_give_boot(req, bytes);
+	czone_wait_sections(czone_request_deadline(req));
+	return ret;
 }
 
 /**

@@ -118,6 +118,7 @@ struct czone_pool {
 	unsigned long nr_meta;
 	unsigned long nr_owned;
 	unsigned long nr_free;
+	unsigned long nr_retiring;	/* sections */
 	unsigned long start_pfn;
 	bool zeroed;			/* pages never used by a zone read as zero */
 	int nid;
@@ -196,6 +197,7 @@ unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len);
 void czone_free_blocks(unsigned long block, unsigned long nr);
 void czone_give_idle_sections(struct czone_request *req, unsigned long idle);
 void czone_sections_changed(void);
+void czone_wait_sections(unsigned long deadline);
 unsigned long czone_pool_backed(void);
 void czone_pool_taken(unsigned long pfn, unsigned long nr);
 void czone_section_released(unsigned long nr, bool released);

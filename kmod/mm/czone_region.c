@@ -23,6 +23,7 @@
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "internal.h"
@@ -54,6 +55,8 @@ DEFINE_MUTEX(czone_lock);	/* who owns what, see czone_internal.h */
 
 /* One section after the other goes on- or offline: what notifiers expect. */
 static DEFINE_MUTEX(czone_hotplug_lock);
+
+static DECLARE_WAIT_QUEUE_HEAD(czone_section_wait);	/* none is retiring any more */
 
 static void czone_idle_fn(struct work_struct *work);
 static DECLARE_DELAYED_WORK(czone_idle_work, czone_idle_fn);
@@ -102,7 +105,7 @@ static void czone_notify_end(void)
 
 /*
  * Write the struct pages of a section. They are all alike but for their list
- * heads, so copying one is several times cheaper than initialising each.
+ * heads, so copying one costs much less than initialising each.
  */
 static void __ref czone_section_init(unsigned long start, unsigned long end)
 {
@@ -114,16 +117,14 @@ static void __ref czone_section_init(unsigned long start, unsigned long end)
 	set_page_count(page, 0);
 	first = *page;
 
-	for (pfn = start; pfn < end; pfn++, page++) {
-		*page = first;
-		INIT_LIST_HEAD(&page->lru);
-#ifdef WANT_PAGE_VIRTUAL
-		set_page_address(page, __va(PFN_PHYS(pfn)));
-#endif
-		if (pageblock_aligned(pfn)) {
-			set_pageblock_migratetype(page, MIGRATE_MOVABLE);
-			cond_resched();
+	for (pfn = start; pfn < end; pfn += pageblock_nr_pages) {
+		for (page = pfn_to_page(pfn); page < pfn_to_page(pfn) + pageblock_nr_pages; page++) {
+			*page = first;
+			INIT_LIST_HEAD(&page->lru);
+			set_page_address(page, page_to_virt(page));
 		}
+		set_pageblock_migratetype(pfn_to_page(pfn), MIGRATE_MOVABLE);
+		cond_resched();
 	}
 	for (pfn = start; pfn < min(end, meta_end); pfn++) {
 		init_page_count(pfn_to_page(pfn));
@@ -189,6 +190,7 @@ static void czone_section_hold(unsigned long nr)
 
 	spin_lock_irq(&czone_pool.lock);
 	section->retiring = true;
+	czone_pool.nr_retiring++;
 	for (bit = 0; bit < CZONE_SECTION_BLOCKS; bit++) {
 		if (__test_and_set_bit(nr * CZONE_SECTION_BLOCKS + bit, czone_pool.used))
 			continue;
@@ -206,6 +208,7 @@ void czone_section_released(unsigned long nr, bool released)
 
 	spin_lock_irqsave(&czone_pool.lock, flags);
 	section->retiring = false;
+	czone_pool.nr_retiring--;
 	section->memmap_backed = !released;
 	held = section->held;
 	section->held = 0;
@@ -213,6 +216,14 @@ void czone_section_released(unsigned long nr, bool released)
 		__clear_bit(nr * CZONE_SECTION_BLOCKS + bit, czone_pool.used);
 	czone_pool.nr_free += hweight_long(held);
 	spin_unlock_irqrestore(&czone_pool.lock, flags);
+	wake_up_all(&czone_section_wait);
+}
+
+/* Wait for the sections that anybody has begun to give up, until @deadline. */
+void czone_wait_sections(unsigned long deadline)
+{
+	wait_event_timeout(czone_section_wait, !READ_ONCE(czone_pool.nr_retiring),
+			   max(0L, (long)(deadline - jiffies)));
 }
 
 /* A run of sections that are held. */
