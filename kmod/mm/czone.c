@@ -513,8 +513,9 @@ static void czone_empty(struct czone *cz, struct czone_request *req, u64 *result
 {
 	unsigned long deadline = czone_request_deadline(req);
 
-	wait_event_timeout(cz->wait, !atomic_read(&cz->users) && !READ_ONCE(cz->nr_isolated),
-			   max(0L, (long)(deadline - jiffies)));
+	wait_event_killable_timeout(cz->wait,
+				    !atomic_read(&cz->users) && !READ_ONCE(cz->nr_isolated),
+				    max(0L, (long)(deadline - jiffies)));
 	czone_evacuate(cz, cz->zone.zone_start_pfn, zone_end_pfn(&cz->zone), deadline, result);
 }
 
@@ -610,7 +611,7 @@ int czone_destroy(u32 id, u32 flags, unsigned int timeout_ms, u64 result[__CZONE
 		ret = czone_destroy_locked(cz, req, flags & CZONE_DESTROY_FORCE, result);
 	/* A host that refuses memory has it still: that is no reason to fail. */
 	err = czone_request_finish(req, result);
-	if (!ret && err == -ETIMEDOUT)
+	if (!ret && (err == -ETIMEDOUT || err == -EINTR))
 		ret = err;
 	if (!IS_ERR(cz))
 		czone_put_locked(cz);
@@ -819,7 +820,7 @@ int czone_resize(u32 id, u64 size)
 	if (req) {
 		ret = czone_shrink(cz, have - nr, req, result);
 		err = czone_request_finish(req, result);
-		if (!ret && err == -ETIMEDOUT)
+		if (!ret && (err == -ETIMEDOUT || err == -EINTR))
 			ret = err;
 	}
 put:

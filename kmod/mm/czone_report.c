@@ -15,10 +15,12 @@
 #include <linux/jiffies.h>
 #include <linux/kref.h>
 #include <linux/memory_hotplug.h>
+#include <linux/mempool.h>
 #include <linux/mm.h>
 #include <linux/page-isolation.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/swap.h>
@@ -34,6 +36,7 @@
 #define CZONE_BOOT_BATCHES	2	/* of boot memory, in flight */
 #define CZONE_LOCK_BUDGET	512	/* free or used blocks looked at per lock hold */
 #define CZONE_RESUBMIT		msecs_to_jiffies(10)
+#define CZONE_REQUESTS_MIN	16	/* that there is always memory for */
 
 enum czone_batch_kind {
 	CZONE_PAGES,		/* free pages of a zone, off its lists */
@@ -89,12 +92,23 @@ bool czone_have_transport(void)
 /*
  * Requests
  */
+static mempool_t czone_requests;
+
+static int __init czone_requests_init(void)
+{
+	return mempool_init_kmalloc_pool(&czone_requests, CZONE_REQUESTS_MIN,
+					 sizeof(struct czone_request));
+}
+subsys_initcall(czone_requests_init);
+
+/* Memory is given back when there is none left: this must not wait for any. */
 struct czone_request *czone_request_alloc(unsigned int timeout_ms)
 {
-	struct czone_request *req = kzalloc(sizeof(*req), GFP_KERNEL);
+	struct czone_request *req = mempool_alloc(&czone_requests, GFP_NOWAIT);
 
 	if (!req)
 		return NULL;
+	memset(req, 0, sizeof(*req));
 	kref_init(&req->ref);
 	init_waitqueue_head(&req->wait);
 	timeout_ms = min(timeout_ms ?: CZONE_TIMEOUT_MS, CZONE_TIMEOUT_MAX_MS);
@@ -104,7 +118,7 @@ struct czone_request *czone_request_alloc(unsigned int timeout_ms)
 
 static void czone_request_free(struct kref *ref)
 {
-	kfree(container_of(ref, struct czone_request, ref));
+	mempool_free(container_of(ref, struct czone_request, ref), &czone_requests);
 }
 
 unsigned long czone_request_deadline(const struct czone_request *req)
@@ -112,9 +126,10 @@ unsigned long czone_request_deadline(const struct czone_request *req)
 	return req->deadline;
 }
 
+/* Out of time, or nobody is left who wants it. */
 bool czone_request_expired(const struct czone_request *req)
 {
-	return time_after_eq(jiffies, req->deadline);
+	return time_after_eq(jiffies, req->deadline) || fatal_signal_pending(current);
 }
 
 static long czone_request_left(const struct czone_request *req)
@@ -125,12 +140,15 @@ static long czone_request_left(const struct czone_request *req)
 /* Wait for all answers, or for as long as the caller wanted to. Ends @req. */
 int czone_request_finish(struct czone_request *req, u64 *result)
 {
+	long left;
 	int ret;
 
-	if (wait_event_timeout(req->wait, !atomic_read(&req->pending), czone_request_left(req)))
+	left = wait_event_killable_timeout(req->wait, !atomic_read(&req->pending),
+					   czone_request_left(req));
+	if (left > 0)
 		ret = READ_ONCE(req->error);
 	else
-		ret = -ETIMEDOUT;
+		ret = left ? -EINTR : -ETIMEDOUT;
 	result[CZONE_RESULT_REPORTED] += atomic64_read(&req->reported);
 	result[CZONE_RESULT_RETURNED] += atomic64_read(&req->returned);
 	kref_put(&req->ref, czone_request_free);
@@ -157,9 +175,9 @@ static struct czone_slot *czone_slot_get(struct czone_request *req, enum czone_b
 {
 	struct czone_slot *slot = NULL;
 
-	wait_event_timeout(czone_slot_wait,
-			   !czone_have_transport() || (slot = czone_slot_tryget()),
-			   czone_request_left(req));
+	wait_event_killable_timeout(czone_slot_wait,
+				    !czone_have_transport() || (slot = czone_slot_tryget()),
+				    czone_request_left(req));
 	if (!slot)
 		return NULL;
 
@@ -241,8 +259,9 @@ static void czone_slot_submit(struct czone_slot *slot)
 			ret = -ETIMEDOUT;
 			break;
 		}
-		wait_event_timeout(czone_slot_wait, atomic_read(&czone_answers) != answers,
-				   CZONE_RESUBMIT);
+		wait_event_killable_timeout(czone_slot_wait,
+					    atomic_read(&czone_answers) != answers,
+					    CZONE_RESUBMIT);
 	}
 	if (ret) {
 		atomic64_sub(bytes, &req->reported);
@@ -715,8 +734,8 @@ static int czone_give_boot_list(struct czone_request *req, u64 bytes, struct zon
 		 * Only the answers tell how much there was. And what is with the
 		 * host is missing here, where nobody waits for it.
 		 */
-		if (!wait_event_timeout(req->wait, atomic_read(&req->pending) < batches,
-					czone_request_left(req)))
+		if (wait_event_killable_timeout(req->wait, atomic_read(&req->pending) < batches,
+						czone_request_left(req)) <= 0)
 			return -ETIMEDOUT;
 		if (bytes && atomic64_read(&req->returned) >= bytes)
 			return 0;

@@ -28,6 +28,14 @@
 #define VCZ_REPORTS	4	/* reports in flight */
 #define VCZ_SHIFT_MIN	12	/* of both shifts in the configuration */
 
+/* A device that owes an answer is looked after this often. */
+#define VCZ_CHECK	msecs_to_jiffies(1000)
+/* It is reset so often in a row, the first time at once, each time after a longer while. */
+#define VCZ_RESETS	5
+#define VCZ_RESET_MS	250
+/* Having worked for so long it is as good as new. */
+#define VCZ_STEADY	msecs_to_jiffies(60000)
+
 /* One request, from its arrival until the device has read the reply. */
 struct vcz_slot {
 	struct virtio_czone *vcz;
@@ -53,6 +61,11 @@ struct virtio_czone {
 	struct workqueue_struct *wq;
 	struct czone_transport transport;
 
+	struct delayed_work check;	/* one at a time: looks after the device, resets it */
+	bool up;			/* there are queues; written by probe, check, PM */
+	unsigned int resets;		/* in a row */
+	unsigned long started;		/* jiffies */
+
 	spinlock_t lock;		/* event and reply queue, and what follows */
 	bool running;
 	unsigned int changes;		/* slots in use with change set */
@@ -66,6 +79,27 @@ struct virtio_czone {
 	struct vcz_report *report[VCZ_REPORTS];
 	struct work_struct report_work;
 };
+
+static void vcz_check_later(struct virtio_czone *vcz)
+{
+	queue_delayed_work(system_unbound_wq, &vcz->check, VCZ_CHECK);
+}
+
+/* Something is wrong with the device, or may be. Any context. */
+static void vcz_check_now(struct virtio_czone *vcz)
+{
+	mod_delayed_work(system_unbound_wq, &vcz->check, 0);
+}
+
+/*
+ * With the lock of the queue, so that nobody is still about to notify when the
+ * device is reset.
+ */
+static void vcz_kick(struct virtio_czone *vcz, enum virtio_czone_vq nr)
+{
+	if (!virtqueue_kick(vcz->vq[nr]))
+		vcz_check_now(vcz);
+}
 
 /* ---- Requests ---- */
 
@@ -282,24 +316,14 @@ static void vcz_reply(struct vcz_slot *slot, int err)
 	reply->status = cpu_to_le32(-err);
 	sg_init_one(&sg, reply,
 		    offsetof(struct virtio_czone_reply, value[le32_to_cpu(reply->count)]));
-	/* There are no more slots than the queue has room for. */
-	if (!vcz->running ||
-	    virtqueue_add_outbuf(vcz->vq[VIRTIO_CZONE_VQ_REPLY], &sg, 1, slot, GFP_ATOMIC))
-		vcz_put_slot(vcz, slot);
-}
-
-static void vcz_kick(struct virtio_czone *vcz, unsigned long flags, bool event, bool reply)
-	__releases(&vcz->lock)
-{
-	/* The lock covers the decision; the notification is a trap to the host. */
-	event = event && vcz->running && virtqueue_kick_prepare(vcz->vq[VIRTIO_CZONE_VQ_EVENT]);
-	reply = reply && vcz->running && virtqueue_kick_prepare(vcz->vq[VIRTIO_CZONE_VQ_REPLY]);
-	spin_unlock_irqrestore(&vcz->lock, flags);
-
-	if (event)
-		virtqueue_notify(vcz->vq[VIRTIO_CZONE_VQ_EVENT]);
-	if (reply)
-		virtqueue_notify(vcz->vq[VIRTIO_CZONE_VQ_REPLY]);
+	if (!vcz->running)
+		goto put;
+	/* There are no more slots than the queue has room for: it fails if it is broken. */
+	if (!virtqueue_add_outbuf(vcz->vq[VIRTIO_CZONE_VQ_REPLY], &sg, 1, slot, GFP_NOWAIT))
+		return;
+	vcz_check_now(vcz);
+put:
+	vcz_put_slot(vcz, slot);
 }
 
 static void vcz_work(struct work_struct *work)
@@ -313,7 +337,9 @@ static void vcz_work(struct work_struct *work)
 
 	spin_lock_irqsave(&vcz->lock, flags);
 	vcz_reply(slot, err);
-	vcz_kick(vcz, flags, false, true);
+	if (vcz->running)
+		vcz_kick(vcz, VIRTIO_CZONE_VQ_REPLY);
+	spin_unlock_irqrestore(&vcz->lock, flags);
 }
 
 /* Answer what needs no sleep at once, so that a ping is fast; queue the rest. */
@@ -357,7 +383,7 @@ static int vcz_post_event(struct virtio_czone *vcz, struct virtio_czone_request 
 	struct scatterlist sg;
 
 	sg_init_one(&sg, event, sizeof(*event));
-	return virtqueue_add_inbuf(vcz->vq[VIRTIO_CZONE_VQ_EVENT], &sg, 1, event, GFP_ATOMIC);
+	return virtqueue_add_inbuf(vcz->vq[VIRTIO_CZONE_VQ_EVENT], &sg, 1, event, GFP_NOWAIT);
 }
 
 /*
@@ -400,10 +426,16 @@ static void vcz_take_requests(struct virtio_czone *vcz)
 			replied |= vcz_start_request(vcz, slot, len);
 		}
 		if (vcz_post_event(vcz, event))
-			dev_err_ratelimited(&vcz->vdev->dev, "event buffer lost\n");
+			break;
 		posted = true;
 	}
-	vcz_kick(vcz, flags, posted, replied);
+	if (posted)
+		vcz_kick(vcz, VIRTIO_CZONE_VQ_EVENT);
+	if (replied)
+		vcz_kick(vcz, VIRTIO_CZONE_VQ_REPLY);
+	if (vcz->running && (virtqueue_is_broken(events) || virtqueue_is_broken(replies)))
+		vcz_check_now(vcz);
+	spin_unlock_irqrestore(&vcz->lock, flags);
 }
 
 static void vcz_event_done(struct virtqueue *vq)
@@ -425,7 +457,6 @@ static int vcz_submit(struct czone_transport *transport, struct czone_batch *bat
 	struct virtqueue *vq = vcz->vq[VIRTIO_CZONE_VQ_REPORT];
 	struct scatterlist out, in, *sgs[] = { &out, &in };
 	struct vcz_report *report = NULL;
-	bool notify = false;
 	unsigned int i;
 	int err;
 
@@ -462,17 +493,20 @@ static int vcz_submit(struct czone_transport *transport, struct czone_batch *bat
 	sg_init_one(&out, &report->head,
 		    sizeof(report->head) + batch->count * sizeof(report->range[0]));
 	sg_init_one(&in, &report->status, sizeof(report->status));
-	err = virtqueue_add_sgs(vq, sgs, 1, 1, report, GFP_ATOMIC);
-	if (err)
+	/* Without memory for an indirect descriptor the ring's own do: it has enough of them. */
+	if (virtqueue_add_sgs(vq, sgs, 1, 1, report, GFP_NOWAIT)) {
+		vcz_check_now(vcz);
+		err = -ENODEV;
 		goto unlock;
+	}
 
 	report->batch = batch;
 	vcz->seq++;
-	notify = virtqueue_kick_prepare(vq);
+	vcz_kick(vcz, VIRTIO_CZONE_VQ_REPORT);
+	vcz_check_later(vcz);
+	err = 0;
 unlock:
 	spin_unlock_bh(&vcz->report_lock);
-	if (notify)
-		virtqueue_notify(vq);
 	return err;
 }
 
@@ -520,6 +554,8 @@ static void vcz_report_work(struct work_struct *work)
 			spin_lock_bh(&vcz->report_lock);
 		}
 	} while (!virtqueue_enable_cb(vq));
+	if (virtqueue_is_broken(vq))
+		vcz_check_now(vcz);
 	spin_unlock_bh(&vcz->report_lock);
 }
 
@@ -566,6 +602,10 @@ static void vcz_stop(struct virtio_czone *vcz)
 	struct czone_batch *batch;
 	unsigned int i;
 
+	if (!vcz->up)
+		return;
+	vcz->up = false;
+
 	spin_lock_irq(&vcz->lock);
 	vcz->running = false;
 	spin_unlock_irq(&vcz->lock);
@@ -597,7 +637,6 @@ static int vcz_start(struct virtio_czone *vcz)
 	};
 	struct virtio_device *vdev = vcz->vdev;
 	unsigned int i, slots, events, reports;
-	unsigned long flags;
 	int err;
 
 	err = virtio_find_vqs(vdev, VIRTIO_CZONE_VQ_MAX, vcz->vq, info, NULL);
@@ -621,28 +660,123 @@ static int vcz_start(struct virtio_czone *vcz)
 		list_add(&vcz->slot[i]->list, &vcz->free);
 
 	virtio_device_ready(vdev);
+	vcz->up = true;
+	vcz->started = jiffies;
 	vcz->reporting = true;
 	err = czone_register_transport(&vcz->transport);
 	if (err) {
 		dev_err(&vdev->dev, "zones already have another device: %d\n", err);
-		goto reset;
+		goto stop;
 	}
 
-	spin_lock_irqsave(&vcz->lock, flags);
+	spin_lock_irq(&vcz->lock);
 	for (i = 0; i < VCZ_EVENTS && !err; i++)
 		err = vcz_post_event(vcz, &vcz->event[i]);
 	vcz->running = !err;
-	vcz_kick(vcz, flags, true, false);
-	if (err)
-		vcz_stop(vcz);
+	if (!err)
+		vcz_kick(vcz, VIRTIO_CZONE_VQ_EVENT);
+	spin_unlock_irq(&vcz->lock);
+	if (!err)
+		return 0;
+stop:
+	vcz_stop(vcz);
 	return err;
 
-reset:
-	vcz->reporting = false;
-	virtio_reset_device(vdev);
 del_vqs:
 	vdev->config->del_vqs(vdev);
 	return err;
+}
+
+/* From a device in any state to one that works, with the features that it had. */
+static int vcz_restart(struct virtio_czone *vcz)
+{
+	struct virtio_device *vdev = vcz->vdev;
+	int err;
+
+	virtio_reset_device(vdev);
+	virtio_add_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+	virtio_add_status(vdev, VIRTIO_CONFIG_S_DRIVER);
+	err = vdev->config->finalize_features(vdev);
+	if (err)
+		return err;
+	virtio_add_status(vdev, VIRTIO_CONFIG_S_FEATURES_OK);
+	if (!(vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_FEATURES_OK))
+		return -ENODEV;
+	err = vcz_read_config(vcz);
+	return err ?: vcz_start(vcz);
+}
+
+/* Also when somebody else has reset the device: it has forgotten what it was given then. */
+static bool vcz_needs_reset(struct virtio_czone *vcz)
+{
+	u8 status = vcz->vdev->config->get_status(vcz->vdev);
+	unsigned int i;
+
+	for (i = 0; i < VIRTIO_CZONE_VQ_MAX; i++)
+		if (virtqueue_is_broken(vcz->vq[i]))
+			return true;
+	return status & VIRTIO_CONFIG_S_NEEDS_RESET || !(status & VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
+static bool vcz_is_owed(struct virtio_czone *vcz)
+{
+	bool owed = false;
+	unsigned int i;
+
+	spin_lock_bh(&vcz->report_lock);
+	for (i = 0; i < VCZ_REPORTS; i++)
+		owed |= !!vcz->report[i]->batch;
+	spin_unlock_bh(&vcz->report_lock);
+	return owed;
+}
+
+/*
+ * A device in trouble is reset and started again. Only the reset makes sure that
+ * it does not act any more on the reports that it has, so their pages come back
+ * here and not before. A device that is merely slow is left alone: its host may
+ * have stopped for a while, and a reset would have to wait for it.
+ */
+static void vcz_check_work(struct work_struct *work)
+{
+	struct virtio_czone *vcz = container_of(work, struct virtio_czone, check.work);
+	struct device *dev = &vcz->vdev->dev;
+	unsigned int wait_ms;
+
+	if (vcz->up) {
+		if (!vcz_needs_reset(vcz)) {
+			if (vcz_is_owed(vcz))
+				vcz_check_later(vcz);
+			return;
+		}
+		dev_warn(dev, "the device needs a reset\n");
+		if (time_after(jiffies, vcz->started + VCZ_STEADY))
+			vcz->resets = 0;
+		vcz_stop(vcz);
+	} else if (!vcz_restart(vcz)) {
+		dev_info(dev, "the device works again\n");
+		return;
+	}
+
+	if (vcz->resets >= VCZ_RESETS) {
+		dev_err(dev, "the device is given up, until the driver is bound again\n");
+		return;
+	}
+	wait_ms = vcz->resets ? VCZ_RESET_MS << vcz->resets : 0;
+	vcz->resets++;
+	mod_delayed_work(system_unbound_wq, &vcz->check, msecs_to_jiffies(wait_ms));
+}
+
+/* From now on; what went wrong before was not noticed. */
+static void vcz_watch(struct virtio_czone *vcz)
+{
+	enable_delayed_work(&vcz->check);
+	vcz_check_now(vcz);
+}
+
+/* The only change that a device makes is in its status. */
+static void vcz_config_changed(struct virtio_device *vdev)
+{
+	vcz_check_now(vdev->priv);
 }
 
 static void vcz_free(struct virtio_czone *vcz)
@@ -672,6 +806,8 @@ static struct virtio_czone *vcz_alloc(struct virtio_device *vdev)
 	spin_lock_init(&vcz->lock);
 	spin_lock_init(&vcz->report_lock);
 	INIT_WORK(&vcz->report_work, vcz_report_work);
+	INIT_DELAYED_WORK(&vcz->check, vcz_check_work);
+	disable_delayed_work(&vcz->check);
 
 	/* Unbound and concurrent: one slow zone holds up nobody else's request. */
 	vcz->wq = alloc_workqueue("virtio_czone", WQ_UNBOUND | WQ_MEM_RECLAIM, VCZ_SLOTS);
@@ -741,28 +877,41 @@ static int vcz_probe(struct virtio_device *vdev)
 	err = vcz_read_config(vcz);
 	if (!err)
 		err = vcz_start(vcz);
-	if (err)
+	if (err) {
 		vcz_free(vcz);
-	return err;
+		return err;
+	}
+	vcz_watch(vcz);
+	return 0;
 }
 
 static void vcz_remove(struct virtio_device *vdev)
 {
 	struct virtio_czone *vcz = vdev->priv;
 
+	disable_delayed_work_sync(&vcz->check);
 	vcz_stop(vcz);
 	vcz_free(vcz);
 }
 
 static int __maybe_unused vcz_freeze(struct virtio_device *vdev)
 {
-	vcz_stop(vdev->priv);
+	struct virtio_czone *vcz = vdev->priv;
+
+	disable_delayed_work_sync(&vcz->check);
+	vcz_stop(vcz);
 	return 0;
 }
 
 static int __maybe_unused vcz_restore(struct virtio_device *vdev)
 {
-	return vcz_start(vdev->priv);
+	struct virtio_czone *vcz = vdev->priv;
+	int err;
+
+	err = vcz_start(vcz);
+	if (!err)
+		vcz_watch(vcz);
+	return err;
 }
 
 static const struct virtio_device_id vcz_id_table[] = {
@@ -783,6 +932,7 @@ static struct virtio_driver vcz_driver = {
 	.validate = vcz_validate,
 	.probe = vcz_probe,
 	.remove = vcz_remove,
+	.config_changed = vcz_config_changed,
 #ifdef CONFIG_PM_SLEEP
 	.freeze = vcz_freeze,
 	.restore = vcz_restore,
