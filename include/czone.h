@@ -328,6 +328,25 @@ CZONE_API int czone_reclaim(czone *zone, uint64_t bytes, const struct czone_recl
 CZONE_API int czone_vm_reclaim(czone_vm *vm, uint64_t bytes, const struct czone_reclaim_opts *opts,
 			       uint64_t *ret_returned);
 
+/** When a zone gives idle memory back by itself. */
+struct czone_idle_opts {
+	size_t struct_size;
+	uint32_t delay_ms;	/**< memory that was free for so long goes, after twice that at the latest; 0: off; at most a day */
+	uint32_t timeout_ms;
+	uint64_t floor;		/**< bytes that may stay although they are free; 0 when it is off */
+};
+
+/**
+ * Let a zone return idle memory without being asked, or not any more. It is off
+ * in a new zone. Nothing is returned while the zone is short of memory: when it
+ * is nearly full, has been full, or has just grown.
+ *
+ * @param opts  NULL: off.
+ * @return 0; -EINVAL: the delay is too long, or there is a floor without one;
+ *         -EBUSY: another operation on the zone is under way.
+ */
+CZONE_API int czone_set_idle_return(czone *zone, const struct czone_idle_opts *opts);
+
 /** Also with live tasks in the cgroup: what they use is moved out of the zone. */
 #define CZONE_DESTROY_WITH_TASKS 1u
 
@@ -373,6 +392,8 @@ struct czone_zone_stats {
 	uint64_t cgroup_id;	/**< inode of the attached cgroup, 0 without */
 	uint64_t kernel;	/**< memory of the kernel for the cgroup (page tables, slab), outside the zone */
 	uint64_t file_zone;	/**< id of the zone that it shares file cache in, 0 without */
+	uint64_t idle_delay_ms;	/**< as czone_set_idle_return() was told, 0: off */
+	uint64_t idle_floor;
 };
 
 /** How a zone stands now. @return 0; -ENOENT; what the waiting for a guest may bring. */

@@ -37,6 +37,9 @@ struct czone_driver {
 		       uint64_t result[__CZONE_RESULT_MAX]);
 	int (*reclaim)(struct czone_vm *vm, uint32_t id, uint64_t bytes, uint32_t flags,
 		       uint32_t timeout_ms, uint64_t result[__CZONE_RESULT_MAX]);
+	/* delay_ms 0 is off; NULL where zones cannot do it */
+	int (*set_idle)(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, uint64_t floor,
+			uint32_t timeout_ms);
 	int (*stats)(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_STAT_MAX]);
 	/* id of the first zone above `after`, 0 when there is none */
 	int (*next)(struct czone_vm *vm, uint32_t after, uint32_t *ret_id);

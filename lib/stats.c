@@ -86,6 +86,8 @@ int czone_stats(czone *zone, struct czone_zone_stats *ret_stats)
 		.cgroup_id = stat[CZONE_STAT_CGROUP],
 		.kernel = stat[CZONE_STAT_KERNEL],
 		.file_zone = stat[CZONE_STAT_FILE_ZONE],
+		.idle_delay_ms = stat[CZONE_STAT_IDLE_DELAY_MS],
+		.idle_floor = stat[CZONE_STAT_IDLE_FLOOR],
 	};
 	r = host_resident(zone->vm, zone->id, &stats.host_resident);
 	if (r < 0)

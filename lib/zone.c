@@ -224,6 +224,30 @@ int czone_vm_reclaim(czone_vm *vm, uint64_t bytes, const struct czone_reclaim_op
 	return r < 0 ? r : reclaim(vm, CZONE_ID_VM, bytes, opts, ret_returned);
 }
 
+int czone_set_idle_return(czone *zone, const struct czone_idle_opts *opts)
+{
+	struct czone_idle_opts o = CZONE_INIT(o);
+	const struct czone_driver *driver;
+	int r = czone_zone_check(zone);
+
+	if (r == 0 && opts)
+		r = czone_options_in(&o, sizeof(o), opts,
+				     czone_size_upto(struct czone_idle_opts, floor), "idle options");
+	if (r < 0)
+		return r;
+	if (o.delay_ms > CZONE_IDLE_DELAY_MAX_MS)
+		return czone_fail(-EINVAL, "idle options: delay_ms is more than %u",
+				  CZONE_IDLE_DELAY_MAX_MS);
+	if (!o.delay_ms && o.floor)
+		return czone_fail(-EINVAL, "idle options: a floor, but no delay_ms");
+	driver = zone->vm->driver;
+	if (!driver->set_idle)
+		return czone_fail(-EOPNOTSUPP, "zones of %s give nothing back by themselves",
+				  driver->name);
+	r = driver->set_idle(zone->vm, zone->id, o.delay_ms, o.floor, czone_timeout(o.timeout_ms));
+	return czone_handle_result(zone, r);
+}
+
 int czone_destroy(czone *zone, uint32_t flags, uint32_t timeout_ms,
 		  struct czone_destroy_report *ret_report)
 {

@@ -45,11 +45,18 @@ static const struct field reclaim_opts[] = {
 	{ 0 },
 };
 
+#define IDLE_OPT(member) FIELD(struct czone_idle_opts, member)
+static const struct field idle_opts[] = {
+	IDLE_OPT(delay_ms), IDLE_OPT(timeout_ms), IDLE_OPT(floor),
+	{ 0 },
+};
+
 #define ZONE_STAT(member) FIELD(struct czone_zone_stats, member)
 static const struct field zone_stats[] = {
 	ZONE_STAT(id), ZONE_STAT(flags), ZONE_STAT(size), ZONE_STAT(used), ZONE_STAT(free_backed),
 	ZONE_STAT(free_unbacked), ZONE_STAT(file), ZONE_STAT(returned), ZONE_STAT(spilled),
 	ZONE_STAT(host_resident), ZONE_STAT(cgroup_id), ZONE_STAT(kernel), ZONE_STAT(file_zone),
+	ZONE_STAT(idle_delay_ms), ZONE_STAT(idle_floor),
 	{ 0 },
 };
 
@@ -224,6 +231,12 @@ int reclaim_opts_from_dict(PyObject *dict, struct czone_reclaim_opts *opts)
 {
 	*opts = (struct czone_reclaim_opts)CZONE_INIT(*opts);
 	return from_dict(dict, opts, reclaim_opts);
+}
+
+int idle_opts_from_dict(PyObject *dict, struct czone_idle_opts *opts)
+{
+	*opts = (struct czone_idle_opts)CZONE_INIT(*opts);
+	return from_dict(dict, opts, idle_opts);
 }
 
 static PyObject *get_field(const void *from, const struct field *field)

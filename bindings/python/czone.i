@@ -87,6 +87,11 @@ static PyObject *log_callable;
 		SWIG_fail;
 	$1 = &opts;
 }
+%typemap(in) const struct czone_idle_opts *opts (struct czone_idle_opts opts) {
+	if (idle_opts_from_dict($input, &opts) < 0)
+		SWIG_fail;
+	$1 = &opts;
+}
 
 /* Outputs. */
 %typemap(in, numinputs=0) struct czone_zone_stats *ret_stats (struct czone_zone_stats stats)

@@ -62,6 +62,7 @@ static struct czone *czone_alloc(void)
 		}
 		mutex_init(&cz->mutex);
 		init_waitqueue_head(&cz->wait);
+		czone_idle_prepare(cz);
 	}
 
 	czone_zone_reset(cz);
@@ -74,6 +75,7 @@ static struct czone *czone_alloc(void)
 	cz->file_zone = NULL;
 	atomic_long_set(&cz->nr_backed, 0);
 	atomic_long_set(&cz->nr_spilled, 0);
+	atomic_long_set(&cz->nr_slow, 0);
 	atomic64_set(&cz->returned, 0);
 	return cz;
 }
@@ -136,7 +138,7 @@ struct czone *czone_get(u32 id)
 	return cz;
 }
 
-static void czone_put_locked(struct czone *cz)
+void czone_put_locked(struct czone *cz)
 {
 	mutex_unlock(&cz->mutex);
 	wake_up_all(&cz->wait);
@@ -147,7 +149,7 @@ static void czone_put_locked(struct czone *cz)
  * A reference and the mutex. -ENOENT: there is no such zone (any more). -EBUSY:
  * another operation was under way until @deadline. -ERESTARTSYS: killed.
  */
-static struct czone *czone_get_locked(u32 id, unsigned long deadline)
+struct czone *czone_get_locked(u32 id, unsigned long deadline)
 {
 	struct czone *cz = czone_get(id);
 	long ret;
@@ -167,7 +169,7 @@ static struct czone *czone_get_locked(u32 id, unsigned long deadline)
 	return cz;
 }
 
-static unsigned long czone_deadline(unsigned int timeout_ms)
+unsigned long czone_deadline(unsigned int timeout_ms)
 {
 	timeout_ms = min(timeout_ms ?: CZONE_TIMEOUT_MS, CZONE_TIMEOUT_MAX_MS);
 	return jiffies + msecs_to_jiffies(timeout_ms);
@@ -561,6 +563,7 @@ static int czone_destroy_locked(struct czone *cz, struct czone_request *req, boo
 
 	if (nr == total && !in_use) {
 		cz->dead = true;
+		czone_idle_stop(cz);
 		mutex_lock(&czone_lock);
 		/* The id stays reserved until the last reference has gone. */
 		xa_store_irq(&czones, cz->id, XA_ZERO_ENTRY, GFP_KERNEL);
@@ -833,15 +836,7 @@ EXPORT_SYMBOL_GPL(czone_resize);
  * Statistics
  */
 
-/* A consistent account of a zone, in pages: used + backed + unbacked = size. */
-struct czone_account {
-	unsigned long size;
-	unsigned long used;
-	unsigned long backed;		/* and free */
-	unsigned long unbacked;
-};
-
-static void czone_account(struct czone *cz, struct czone_account *a)
+void czone_account(struct czone *cz, struct czone_account *a)
 {
 	struct zone *zone = &cz->zone;
 	unsigned long flags, free, backed;
@@ -939,6 +934,8 @@ int czone_stats(u32 id, u64 stat[__CZONE_STAT_MAX])
 	stat[CZONE_STAT_FLAGS] = cz->flags;
 	if (cz->file_zone && !READ_ONCE(cz->file_zone->dead))
 		stat[CZONE_STAT_FILE_ZONE] = cz->file_zone->id;
+	stat[CZONE_STAT_IDLE_DELAY_MS] = READ_ONCE(cz->idle.delay_ms);
+	stat[CZONE_STAT_IDLE_FLOOR] = READ_ONCE(cz->idle.floor);
 	mutex_lock(&czone_lock);
 	stat[CZONE_STAT_EXTENTS] = czone_list_extents(cz, 0, NULL, 0);
 	mutex_unlock(&czone_lock);

@@ -32,6 +32,7 @@ struct oom_control;
 #include <linux/rculist.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #define CZONE_BLOCK_ORDER	(CZONE_BLOCK_SHIFT - PAGE_SHIFT)
 #define CZONE_BLOCK_PAGES	(1UL << CZONE_BLOCK_ORDER)
@@ -43,6 +44,33 @@ struct oom_control;
 #define CZONE_TIMEOUT_MAX_MS	600000	/* whatever the caller named */
 
 static_assert(CZONE_BLOCK_ORDER == MAX_PAGE_ORDER);
+
+/* How a zone stands, in pages. @pressure grows when allocations did not find any. */
+struct czone_idle_sample {
+	unsigned long size;
+	unsigned long free;
+	unsigned long free_backed;
+	unsigned long backed;		/* used or free */
+	unsigned long pressure;
+};
+
+/**
+ * struct czone_idle - a zone's own return of idle memory
+ * @work: a look at the zone; it is queued unless @delay_ms is 0
+ * @delay_ms: how long memory must have been free; changed under czone->mutex
+ * @floor: bytes that stay backed although they are free
+ * @looks: that this period has had
+ * @low: least free and backed pages in this period
+ * @last: how the zone stood at the last look
+ */
+struct czone_idle {
+	struct delayed_work work;
+	u32 delay_ms;
+	u64 floor;
+	unsigned int looks;
+	unsigned long low;
+	struct czone_idle_sample last;
+};
 
 /**
  * struct czone - a zone, from the moment that it is made until nothing refers to it
@@ -81,7 +109,10 @@ struct czone {
 	unsigned long nr_isolated;
 	atomic_long_t nr_backed;	/* pages that the host has memory behind */
 	atomic_long_t nr_spilled;
+	atomic_long_t nr_slow;		/* allocations that came to the slow path */
 	atomic64_t returned;		/* bytes */
+
+	struct czone_idle idle;
 };
 
 /**
@@ -183,8 +214,21 @@ static inline unsigned long czone_next_block(struct czone *cz, unsigned long blo
 struct czone *czone_after(u32 id);
 struct czone *czone_get(u32 id);
 void czone_put(struct czone *cz);
+struct czone *czone_get_locked(u32 id, unsigned long deadline);
+void czone_put_locked(struct czone *cz);
+unsigned long czone_deadline(unsigned int timeout_ms);
 struct zone *czone_next_zone(struct zone *prev);
 struct mem_cgroup *czone_get_memcg(struct czone *cz);
+
+/* A consistent account of a zone, in pages: used + backed + unbacked = size. */
+struct czone_account {
+	unsigned long size;
+	unsigned long used;
+	unsigned long backed;		/* and free */
+	unsigned long unbacked;
+};
+
+void czone_account(struct czone *cz, struct czone_account *account);
 
 /* czone_region.c: blocks and their memmap */
 struct czone_request;
@@ -245,6 +289,11 @@ int czone_evacuate(struct czone *cz, unsigned long start_pfn, unsigned long end_
 		   unsigned long deadline, u64 *result);
 void czone_count_stuck(struct czone *cz, u64 *result);
 int czone_move_in(struct czone *cz, unsigned long deadline, u64 *result);
+
+/* czone_idle.c */
+unsigned long czone_idle_judge(struct czone_idle *idle, const struct czone_idle_sample *now);
+void czone_idle_prepare(struct czone *cz);
+void czone_idle_stop(struct czone *cz);
 
 /* Hooks of the page allocator */
 void czone_take_free_page(struct zone *zone, struct page *page, unsigned int order);

@@ -56,11 +56,18 @@ static const struct nla_policy czone_get_policy[CZONE_A_MAX + 1] = {
 	[CZONE_A_ID]		= { .type = NLA_U32 },
 };
 
+static const struct nla_policy czone_set_idle_policy[CZONE_A_MAX + 1] = {
+	[CZONE_A_ID]		= NLA_POLICY_MIN(NLA_U32, 1),
+	[CZONE_A_IDLE_DELAY_MS]	= { .type = NLA_U32 },
+	[CZONE_A_IDLE_FLOOR]	= { .type = NLA_U64 },
+};
+
 static const char * const czone_attr_name[] = {
 	[CZONE_A_ID]		= "ID",
 	[CZONE_A_SIZE]		= "SIZE",
 	[CZONE_A_CGROUP_FD]	= "CGROUP_FD",
 	[CZONE_A_BYTES]		= "BYTES",
+	[CZONE_A_IDLE_DELAY_MS]	= "IDLE_DELAY_MS",
 };
 
 static int czone_require(struct genl_info *info, int attr)
@@ -329,6 +336,29 @@ static int czone_nl_reclaim(struct sk_buff *request, struct genl_info *info)
 	return czone_reply_result(info, skb, head, result, err);
 }
 
+static int czone_nl_set_idle(struct sk_buff *request, struct genl_info *info)
+{
+	struct nlattr *floor = info->attrs[CZONE_A_IDLE_FLOOR];
+	u32 id, delay_ms;
+	int err;
+
+	err = czone_require_id(info, &id) ?: czone_require(info, CZONE_A_IDLE_DELAY_MS);
+	if (err)
+		return err;
+	delay_ms = nla_get_u32(info->attrs[CZONE_A_IDLE_DELAY_MS]);
+
+	err = czone_set_idle(id, delay_ms, floor ? nla_get_u64(floor) : 0);
+	switch (err) {
+	case -EINVAL:
+		NL_SET_ERR_MSG(info->extack, "the delay is too long, or there is none but a floor");
+		break;
+	case -EBUSY:
+		NL_SET_ERR_MSG(info->extack, "another operation on the zone is under way");
+		break;
+	}
+	return czone_fail(info, err);
+}
+
 static size_t czone_msg_size(unsigned int extents)
 {
 	return nla_total_size(sizeof(u32)) +
@@ -464,6 +494,7 @@ static const struct genl_ops czone_ops[] = {
 	CZONE_OP(CZONE_CMD_ATTACH, attach),
 	CZONE_OP(CZONE_CMD_DESTROY, destroy),
 	CZONE_OP(CZONE_CMD_RECLAIM, reclaim),
+	CZONE_OP(CZONE_CMD_SET_IDLE, set_idle),
 	{
 		.cmd		= CZONE_CMD_GET,
 		.doit		= czone_nl_get,

@@ -166,6 +166,7 @@ void __czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
 	if (!cz)
 		return;
 
+	atomic_long_inc(&cz->nr_slow);
 	atomic_inc(&cz->users);
 	/* Pairs with czone_close(): either we see closing, or it sees us. */
 	smp_mb__after_atomic();

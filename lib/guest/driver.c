@@ -166,6 +166,23 @@ static int guest_reclaim(struct czone_vm *vm, uint32_t id, uint64_t bytes, uint3
 	return r;
 }
 
+static int guest_set_idle(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, uint64_t floor,
+			  uint32_t timeout_ms)
+{
+	struct nl_msg *msg = zone_request(vm, CZONE_CMD_SET_IDLE, id);
+	struct netlink_reply reply;
+	char what[64];
+
+	(void)timeout_ms;	/* the kernel has a limit of its own */
+	if (msg) {
+		nla_put_u32(msg, CZONE_A_IDLE_DELAY_MS, delay_ms);
+		nla_put_u64(msg, CZONE_A_IDLE_FLOOR, floor);
+	}
+	snprintf(what, sizeof(what), "idle return of zone %u", id);
+	init_reply(&reply);
+	return ask_privileged(msg, &reply, what);
+}
+
 /* Anybody may read. */
 static int get(struct czone_vm *vm, uint32_t id, struct netlink_reply *reply)
 {
@@ -235,6 +252,7 @@ const struct czone_driver czone_guest_driver = {
 	.resize = guest_resize,
 	.destroy = guest_destroy,
 	.reclaim = guest_reclaim,
+	.set_idle = guest_set_idle,
 	.stats = guest_stats,
 	.extents = guest_extents,
 	.list = guest_list,

@@ -638,7 +638,7 @@ static int asked(const struct device_request *request, int error, bool replied, 
 {
 	static const char *const name[] = {
 		"ping", "add-region", "create", "resize", "attach", "destroy", "reclaim", "stats",
-		"next", "extents",
+		"next", "extents", "set-idle",
 	};
 	const size_t names = sizeof(name) / sizeof(name[0]);
 	const char *op = request->op < names ? name[request->op] : "request";

@@ -121,6 +121,17 @@ static int host_reclaim(struct czone_vm *vm, uint32_t id, uint64_t bytes, uint32
 	return give_back(vm, &request, timeout_ms, result);
 }
 
+static int host_set_idle(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, uint64_t floor,
+			 uint32_t timeout_ms)
+{
+	struct device_request request = {
+		.op = VIRTIO_CZONE_OP_SET_IDLE, .zone = id, .arg = { delay_ms, floor },
+	};
+	struct device_reply reply;
+
+	return ask(vm, &request, timeout_ms, &reply);
+}
+
 static int host_stats(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_STAT_MAX])
 {
 	struct device_request request = { .op = VIRTIO_CZONE_OP_STATS, .zone = id };
@@ -235,6 +246,7 @@ const struct czone_driver czone_host_driver = {
 	.resize = host_resize,
 	.destroy = host_destroy,
 	.reclaim = host_reclaim,
+	.set_idle = host_set_idle,
 	.stats = host_stats,
 	.next = host_next,
 	.extents = host_extents,

@@ -475,6 +475,51 @@ Test(reclaim, tells_what_came_back_when_the_time_is_over, .init = guest, .fini =
 	czone_unref(zone);
 }
 
+/* ---- idle return */
+
+Test(idle, checks_its_arguments, .init = host, .fini = end)
+{
+	struct czone_idle_opts opts = CZONE_INIT(opts);
+	czone *zone = new_zone(MIB, NULL);
+
+	refused(czone_set_idle_return(NULL, &opts), -EINVAL, "zone is NULL");
+	opts.delay_ms = 24 * 3600 * 1000 + 1;
+	refused(czone_set_idle_return(zone, &opts), -EINVAL, "86400000");
+	opts.delay_ms = 0;
+	opts.floor = 1;
+	refused(czone_set_idle_return(zone, &opts), -EINVAL, "no delay_ms");
+	opts.struct_size = 8;
+	refused(czone_set_idle_return(zone, &opts), -EINVAL, "struct_size is 8");
+	czone_unref(zone);
+}
+
+Test(idle, hands_on_what_was_asked_for, .init = host, .fini = end)
+{
+	struct czone_idle_opts opts = CZONE_INIT(opts);
+	czone *zone = new_zone(MIB, NULL);
+
+	opts.delay_ms = 500;
+	opts.floor = 3 * MIB;
+	cr_assert_eq(czone_set_idle_return(zone, &opts), 0);
+	cr_assert_eq(fake.delay_ms, 500);
+	cr_assert_eq(fake.bytes, 3 * MIB);
+	cr_assert_eq(fake.timeout_ms, CZONE_TIMEOUT_DEFAULT_MS);
+	cr_assert_eq(czone_set_idle_return(zone, NULL), 0, "NULL is off");
+	cr_assert_eq(fake.delay_ms, 0);
+	cr_assert_eq(fake.bytes, 0);
+	cr_assert_eq(czone_destroy(zone, 0, 0, NULL), 0);
+	refused(czone_set_idle_return(zone, NULL), -ENOENT, "destroyed");
+	czone_unref(zone);
+}
+
+Test(idle, of_a_side_that_cannot, .init = guest, .fini = end)
+{
+	czone *zone = new_zone(MIB, NULL);
+
+	refused(czone_set_idle_return(zone, NULL), -EOPNOTSUPP, "fake");
+	czone_unref(zone);
+}
+
 /* ---- destroy */
 
 Test(destroy, checks_its_arguments, .init = guest, .fini = end)

@@ -122,6 +122,19 @@ static int fake_reclaim(struct czone_vm *vm, uint32_t id, uint64_t bytes, uint32
 	return done(fake, 0);
 }
 
+static int fake_set_idle(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, uint64_t floor,
+			 uint32_t timeout_ms)
+{
+	struct fake *fake = lock(vm);
+
+	if (!exists(fake, id))
+		return done(fake, absent(id));
+	fake->delay_ms = delay_ms;
+	fake->bytes = floor;
+	fake->timeout_ms = timeout_ms;
+	return done(fake, 0);
+}
+
 static int fake_stats(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_STAT_MAX])
 {
 	struct fake *fake = lock(vm);
@@ -233,6 +246,7 @@ const struct czone_driver fake_host_driver = {
 	.resize = fake_resize,
 	.destroy = fake_destroy,
 	.reclaim = fake_reclaim,
+	.set_idle = fake_set_idle,
 	.stats = fake_stats,
 	.next = fake_next,
 	.extents = fake_extents,

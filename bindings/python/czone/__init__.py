@@ -135,6 +135,8 @@ class ZoneStats:
     cgroup_id: int
     kernel: Optional[int]
     file_zone: Optional[int]
+    idle_delay: Optional[float]
+    idle_floor: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -256,9 +258,19 @@ class Zone:
         size, options = _reclaim_arguments(size, with_cache, timeout)
         return _returned(_czone.czone_reclaim(self._handle, size, options))
 
+    def set_idle_return(self, delay: Optional[float], *, floor: int = 0,
+                        timeout: Optional[float] = None) -> None:
+        """Let memory that was free for so many seconds go back to the host by
+        itself, but for floor bytes. None switches it off, as it is at first."""
+        _czone.czone_set_idle_return(self._handle, {
+            "delay_ms": 0 if delay is None else _milliseconds(delay), "floor": floor,
+            "timeout_ms": _milliseconds(timeout)})
+
     def stats(self) -> ZoneStats:
         values = _czone.czone_stats(self._handle)
         values["spill"] = bool(values.pop("flags") & _czone.CZONE_CREATE_SPILL_ZONE)
+        delay_ms = values.pop("idle_delay_ms")
+        values["idle_delay"] = None if delay_ms is None else delay_ms / 1000
         return ZoneStats(**values)
 
     def ranges(self) -> List[Range]:

@@ -59,6 +59,8 @@ class ZoneStats:
     cgroup_id: int
     kernel: Optional[int]
     file_zone: Optional[int]
+    idle_delay: Optional[float]
+    idle_floor: Optional[int]
 
 @dataclass(frozen=True)
 class VMStats:
@@ -98,6 +100,8 @@ class Zone:
     def resize(self, size: int, *, timeout: Optional[float] = None) -> None: ...
     def reclaim(self, size: Optional[int] = None, *, with_cache: bool = False,
                 timeout: Optional[float] = None) -> int: ...
+    def set_idle_return(self, delay: Optional[float], *, floor: int = 0,
+                        timeout: Optional[float] = None) -> None: ...
     def stats(self) -> ZoneStats: ...
     def ranges(self) -> List[Range]: ...
     def destroy(self, *, with_tasks: bool = False,

@@ -252,6 +252,10 @@ static int vcz_execute(struct vcz_slot *slot)
 		if (arg0 > UINT_MAX)
 			return -EINVAL;
 		return vcz_op_extents(slot, zone, arg0);
+	case VIRTIO_CZONE_OP_SET_IDLE:
+		if (arg0 > U32_MAX)
+			return -EINVAL;
+		return czone_set_idle(zone, arg0, arg1);
 	default:
 		return -EOPNOTSUPP;
 	}
@@ -267,6 +271,7 @@ static bool vcz_is_change(unsigned int op)
 	case VIRTIO_CZONE_OP_ATTACH:
 	case VIRTIO_CZONE_OP_DESTROY:
 	case VIRTIO_CZONE_OP_RECLAIM:
+	case VIRTIO_CZONE_OP_SET_IDLE:
 		return true;
 	default:
 		return false;

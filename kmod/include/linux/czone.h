@@ -76,6 +76,7 @@ int czone_destroy(u32 id, u32 flags, unsigned int timeout_ms,
 		  u64 result[__CZONE_RESULT_MAX]);
 int czone_reclaim(u32 id, u64 bytes, u32 flags, unsigned int timeout_ms,
 		  u64 result[__CZONE_RESULT_MAX]);
+int czone_set_idle(u32 id, u32 delay_ms, u64 floor);
 int czone_stats(u32 id, u64 stat[__CZONE_STAT_MAX]);
 
 /* The first zone with an id above @after, or 0. */

@@ -43,6 +43,7 @@ enum czone_cmd {
 	CZONE_CMD_DESTROY,	/* ID [FLAGS] [TIMEOUT_MS] -> RESULT, also on EBUSY */
 	CZONE_CMD_RECLAIM,	/* ID BYTES [FLAGS] [TIMEOUT_MS] -> RESULT */
 	CZONE_CMD_GET,		/* ID -> ID STATS EXTENTS; dump: every zone */
+	CZONE_CMD_SET_IDLE,	/* ID IDLE_DELAY_MS [IDLE_FLOOR] */
 
 	__CZONE_CMD_MAX,
 };
@@ -61,6 +62,8 @@ enum czone_attr {
 	CZONE_A_RESULT,		/* array of u64, indexed by enum czone_result */
 	CZONE_A_EXTENTS,	/* array of struct czone_extent */
 	CZONE_A_FILE_ZONE,	/* u32, a zone for the cache of read-only file systems */
+	CZONE_A_IDLE_DELAY_MS,	/* u32, 0 is off, CZONE_IDLE_DELAY_MAX_MS at most */
+	CZONE_A_IDLE_FLOOR,	/* u64, bytes */
 
 	__CZONE_A_MAX,
 };
@@ -77,6 +80,12 @@ enum czone_attr {
 
 /* CZONE_CMD_RECLAIM */
 #define CZONE_RECLAIM_CACHE	(1U << 0)	/* drop clean file cache first when free pages fall short */
+
+/*
+ * CZONE_CMD_SET_IDLE: memory of the zone that has been free for the whole delay
+ * goes to the host by itself, but for so much as the floor says.
+ */
+#define CZONE_IDLE_DELAY_MAX_MS	86400000U
 
 /*
  * Statistics of one zone, or of the VM (id 0). For a zone
@@ -100,6 +109,8 @@ enum czone_stat {
 	CZONE_STAT_ZONES,		/* VM only: zones that exist */
 	CZONE_STAT_KERNEL,		/* kernel memory of the cgroup, outside the zone */
 	CZONE_STAT_FILE_ZONE,		/* id of the zone that shares its file cache, 0: none */
+	CZONE_STAT_IDLE_DELAY_MS,	/* CZONE_CMD_SET_IDLE, 0 is off */
+	CZONE_STAT_IDLE_FLOOR,
 
 	__CZONE_STAT_MAX,
 };

@@ -54,6 +54,7 @@ enum virtio_czone_op {
 	VIRTIO_CZONE_OP_STATS,		/* zone -> enum czone_stat */
 	VIRTIO_CZONE_OP_NEXT,		/* zone -> id of the first zone above it, or ENOENT */
 	VIRTIO_CZONE_OP_EXTENTS,	/* zone, arg0 index of the first wanted -> extents */
+	VIRTIO_CZONE_OP_SET_IDLE,	/* zone, arg0 delay in ms or 0, arg1 floor in bytes */
 };
 
 /* With VIRTIO_CZONE_F_ZEROES: the region has been released, all of it reads as zero. */
