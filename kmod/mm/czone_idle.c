@@ -19,7 +19,7 @@
 #include "internal.h"
 #include "czone_internal.h"
 
-#define CZONE_IDLE_LOOKS	4	/* per period, after the one that begins it */
+#define CZONE_IDLE_LOOKS	8	/* per period, after the one that begins it */
 #define CZONE_IDLE_BATCH	(SZ_16M >> PAGE_SHIFT)
 #define CZONE_IDLE_BATCH_MS	200	/* for one batch, the host's answer included */
 #define CZONE_IDLE_NEAR_FULL	16	/* with less than this part free */

@@ -94,8 +94,8 @@ def test_the_floor_stays(microvm):
 def test_memory_that_is_used_again_and_again_stays(microvm):
     """It is free at times, but never for a whole delay: at each look some of it is in use."""
     c = Container(microvm, "busy", 128 * MIB)
-    # a process that lives for a while each: its memory is free in between
-    microvm.guest.run("echo 'while :; do dd if=/dev/zero of=/dev/null bs=40M count=8 2>/dev/null; "
+    # processes that live for some seconds each, with their memory free in between
+    microvm.guest.run("echo 'while :; do dd if=/dev/zero of=/dev/null bs=40M count=50 2>/dev/null; "
                       "sleep 0.1; done' > /run/busy.sh; chmod 755 /run/busy.sh")
     microvm.guest.run("sh -c 'echo 0 > /sys/fs/cgroup/c/busy/cgroup.procs; exec sh /run/busy.sh' "
                       ">/dev/null 2>&1 & sleep 1")
@@ -140,7 +140,7 @@ def test_not_under_pressure(microvm):
 def test_destroy_and_reclaim_while_it_is_at_work(microvm):
     for i in range(6):
         c = idle_container(microvm, f"both{i}", anon=64, free=75, seed=i)
-        c.zone.set_idle_return(0.04)
+        c.zone.set_idle_return(0.02)
         c.idle()
         time.sleep(0.02 * i)
         c.zone.reclaim()
