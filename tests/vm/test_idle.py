@@ -8,7 +8,7 @@ import pytest
 
 from microvm import MIB, Container
 
-DELAY = 1.0
+DELAY = 0.5
 SLACK = 4 * 4096 * 64  # what hides on per-CPU lists
 
 
