@@ -12,6 +12,7 @@
 #include <linux/kref.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
+#include <linux/mempool.h>
 #include <linux/page-isolation.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
@@ -27,6 +28,7 @@
 #define CZONE_TAKE_BLOCKS	64	/* per hold of zone->lock */
 #define CZONE_REMOVE_TRIES	3
 #define CZONE_SHRINK_MARGIN	32	/* thereof one part stays free */
+#define CZONE_BITMAPS_MIN	4	/* that there is always memory for */
 
 /* By id; changed under czone_lock. A reserved entry: the id is not to be had yet. */
 static DEFINE_XARRAY_FLAGS(czones, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ);
@@ -207,6 +209,35 @@ struct zone *czone_next_zone(struct zone *prev)
 	return cz ? &cz->zone : NULL;
 }
 
+/*
+ * Bitmaps of blocks, for removals. These give memory back when there may be none
+ * left, so they must not wait for any.
+ */
+static mempool_t czone_bitmaps;
+
+static int czone_init_bitmaps(void)
+{
+	lockdep_assert_held(&czone_lock);
+	if (mempool_initialized(&czone_bitmaps))
+		return 0;
+	return mempool_init_kmalloc_pool(&czone_bitmaps, CZONE_BITMAPS_MIN,
+					 bitmap_size(czone_pool.nr_blocks));
+}
+
+static unsigned long *czone_bitmap_alloc(void)
+{
+	unsigned long *bitmap = mempool_alloc(&czone_bitmaps, GFP_NOWAIT);
+
+	if (bitmap)
+		bitmap_zero(bitmap, czone_pool.nr_blocks);
+	return bitmap;
+}
+
+static void czone_bitmap_free(unsigned long *bitmap)
+{
+	mempool_free(bitmap, &czone_bitmaps);
+}
+
 static int czone_blocks(u64 size, unsigned long *nr)
 {
 	if (!size || !IS_ALIGNED(size, CZONE_BLOCK_SIZE))
@@ -259,6 +290,9 @@ int czone_create(u64 size, u32 flags, u32 file_zone, u32 *ret_id)
 		ret = -ENODEV;
 		goto unlock;
 	}
+	ret = czone_init_bitmaps();
+	if (ret)
+		goto unlock;
 	cz = czone_alloc();
 	if (!cz) {
 		ret = -ENOMEM;
@@ -542,12 +576,12 @@ static int czone_destroy_locked(struct czone *cz, struct czone_request *req, boo
 	int tries = CZONE_REMOVE_TRIES;
 	bool in_use;
 
-	taken = bitmap_zalloc(czone_pool.nr_blocks, GFP_KERNEL);
+	taken = czone_bitmap_alloc();
 	if (!taken)
 		return -ENOMEM;
 
 	if (!czone_close(cz, force)) {
-		bitmap_free(taken);
+		czone_bitmap_free(taken);
 		return -EBUSY;
 	}
 	total = zone_managed_pages(&cz->zone) >> CZONE_BLOCK_ORDER;
@@ -571,7 +605,7 @@ static int czone_destroy_locked(struct czone *cz, struct czone_request *req, boo
 		mutex_unlock(&czone_lock);
 	}
 	czone_remove_blocks(cz, req, taken);
-	bitmap_free(taken);
+	czone_bitmap_free(taken);
 	if (cz->dead) {
 		czone_put(cz);		/* the list's */
 		return 0;
@@ -749,7 +783,7 @@ static int czone_shrink(struct czone *cz, unsigned long nr, struct czone_request
 	int tries = CZONE_REMOVE_TRIES;
 	int ret;
 
-	blocks = bitmap_zalloc(czone_pool.nr_blocks, GFP_KERNEL);
+	blocks = czone_bitmap_alloc();
 	if (!blocks)
 		return -ENOMEM;
 	czone_last_blocks(cz, nr, blocks);
@@ -783,7 +817,7 @@ static int czone_shrink(struct czone *cz, unsigned long nr, struct czone_request
 end:
 	WRITE_ONCE(cz->shrinker, NULL);
 out:
-	bitmap_free(blocks);
+	czone_bitmap_free(blocks);
 	return ret;
 }
 

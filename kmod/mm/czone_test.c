@@ -260,6 +260,60 @@ static void test_pcp(struct kunit *test)
 	free_percpu(cz->zone.per_cpu_pageset);
 }
 
+/*
+ * Idle memory. A look each: a digit is how many hundred free pages are backed;
+ * besides 9 of them, p is pressure, g a zone that has grown, f one nearly full.
+ */
+struct idle_case {
+	const char *looks;
+	unsigned long floor, want;	/* what the last look finds, the others find nothing */
+};
+
+static const struct idle_case idle_cases[] = {
+	{ "99999999",		0, 900 },
+	{ "9999999",		0, 0 },		/* not a whole period */
+	{ "99999999",		250, 650 },
+	{ "99999999",		900, 0 },
+	{ "99999999",		1000, 0 },
+	{ "99939999",		0, 300 },	/* in between some of it was used */
+	{ "99039999",		0, 0 },
+	{ "99999992",		0, 200 },
+	{ "9999p999",		0, 0 },		/* the period begins anew */
+	{ "9999p99999999",	0, 900 },
+	{ "9g9999999",		0, 0 },
+	{ "9g99999999",		0, 900 },
+	{ "f9999999",		0, 0 },
+	{ "9999999f",		0, 0 },
+	{ "1p99999999",		0, 900 },
+};
+
+static void idle_desc(const struct idle_case *c, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s floor %lu", c->looks, c->floor);
+}
+
+KUNIT_ARRAY_PARAM(idle, idle_cases, idle_desc);
+
+static void test_idle(struct kunit *test)
+{
+	const struct idle_case *c = test->param_value;
+	struct czone_idle_sample now = {
+		.size = 64000, .free = 8000, .free_backed = 900, .backed = 20000,
+	};
+	struct czone_idle idle = {
+		.floor = PFN_PHYS(c->floor), .low = now.free_backed, .last = now,
+	};
+	const char *look;
+
+	for (look = c->looks; *look; look++) {
+		now.free_backed = *look < 'a' ? (*look - '0') * 100 : 900;
+		now.free = *look == 'f' ? 3999 : 8000;
+		now.pressure += *look == 'p';
+		now.backed += *look == 'g' ? 1001 : 1000;
+		KUNIT_EXPECT_EQ(test, czone_idle_judge(&idle, &now), look[1] ? 0 : c->want);
+	}
+}
+
 static struct kunit_case czone_cases[] = {
 	KUNIT_CASE_PARAM(test_find_run, run_gen_params),
 	KUNIT_CASE(test_backed_map),
@@ -267,6 +321,7 @@ static struct kunit_case czone_cases[] = {
 	KUNIT_CASE(test_page_mark),
 	KUNIT_CASE(test_zone),
 	KUNIT_CASE(test_pcp),
+	KUNIT_CASE_PARAM(test_idle, idle_gen_params),
 	{}
 };
 
