@@ -60,6 +60,8 @@ static bool czone_idle_disturbed(const struct czone_idle_sample *last,
  * czone_idle_judge - how many free, backed pages have been idle for a period
  * @idle: what is known from earlier looks, updated
  * @now: how the zone stands
+ *
+ * Return: 0 within a period, and while the zone needs its memory.
  */
 unsigned long czone_idle_judge(struct czone_idle *idle, const struct czone_idle_sample *now)
 {
@@ -158,6 +160,9 @@ void czone_idle_stop(struct czone *cz)
  * @floor: free bytes with memory behind them that stay
  *
  * It is off in a new zone. What becomes idle is gone after one to two delays.
+ *
+ * Return: 0; -EINVAL: the delay is too long, or there is a floor without one;
+ * -ENOENT; -EBUSY: another operation on the zone is under way.
  */
 int czone_set_idle(u32 id, u32 delay_ms, u64 floor)
 {

@@ -43,7 +43,8 @@ struct czone_batch {
  * @max_ranges:		ranges per batch, at most CZONE_BATCH_RANGES
  * @submit:		hand over a batch; does not sleep longer than for a free
  *			slot, does not allocate with reclaim. 0, or -errno when the
- *			batch was not taken (-EAGAIN: all slots busy, try again).
+ *			batch was not taken (-EAGAIN: all slots busy, try again;
+ *			-ENODEV: the host cannot be reached).
  *
  * A transport that goes away must make sure that the host can no longer act on
  * batches in flight, complete these with -ENODEV, then unregister.
