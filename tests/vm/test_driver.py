@@ -13,7 +13,7 @@ import time
 import czone
 import pytest
 
-from microvm import MIB, Container, Guest
+from microvm import MIB, Container, Guest, MicroVM
 
 DRIVER = "/sys/bus/virtio/drivers/virtio_czone"
 PCI = f"$(readlink -f {DRIVER}/virtio*/..)"
@@ -278,3 +278,24 @@ def test_giving_back_needs_no_memory(microvm):
     assert freed >= 44 * MIB
     guest.run("kill $(cat /run/victim); umount /run/hog")
     comes_back(microvm, cs[0])
+
+
+def test_suspended_and_resumed():
+    """As far as the devices, on the debug kernel, which can do that."""
+    with MicroVM(kernel=os.environ["CZONE_DEBUG_KERNEL"], boot_bytes=1 << 30, timeout=300,
+                 cmdline="suspend.pm_test_delay=1") as m:
+        c = idle_container(m, "sleeps")
+        zones = [m.vm.create(8 * MIB) for _ in range(4)]
+        m.guest.run("echo devices > /sys/power/pm_test")
+        for i in range(3):
+            m.guest.run("for i in 1 2 3; do zone-op reclaim 0 20000; done >/run/ops & "
+                        "echo freeze > /sys/power/state; wait", limit=240)
+            errors = {int(x.split()[0]) for x in m.guest.run("cat /run/ops").splitlines()}
+            assert errors <= {0, errno.ENODEV}, errors
+            until(lambda: works(m), "the device does not work")
+            assert c.verify() == 16 * MIB
+        assert m.console().count("PM: suspend exit") == 3
+        assert sorted(z.id for z in m.vm.zones()) == sorted([c.zone.id] + [z.id for z in zones])
+        for z in zones:
+            z.destroy()
+        comes_back(m, c)
