@@ -43,7 +43,9 @@ def zone_op(guest, arguments, limit=120):
 
 
 def idle_container(microvm, name, **load):
+    before = microvm.pool()
     c = Container(microvm, name, 64 * MIB).workload(anon=32, free=50, chunk=64, **load)
+    c.pool_before = before
     c.wait("ready")
     c.idle()
     return c
@@ -62,7 +64,7 @@ def comes_back(microvm, c):
     c.remove()
     c.zone.destroy()
     microvm.vm.reclaim()
-    assert microvm.pool() <= MIB
+    assert microvm.pool() <= c.pool_before + MIB
 
 
 def resets(microvm):
