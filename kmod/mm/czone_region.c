@@ -58,8 +58,8 @@ static DEFINE_MUTEX(czone_hotplug_lock);
 
 static DECLARE_WAIT_QUEUE_HEAD(czone_section_wait);	/* none is retiring any more */
 
-static void czone_idle_fn(struct work_struct *work);
-static DECLARE_DELAYED_WORK(czone_idle_work, czone_idle_fn);
+static void czone_section_fn(struct work_struct *work);
+static DECLARE_DELAYED_WORK(czone_section_work, czone_section_fn);
 
 struct czone_pool czone_pool = {
 	.lock = __SPIN_LOCK_UNLOCKED(czone_pool.lock),
@@ -297,9 +297,11 @@ void czone_give_idle_sections(struct czone_request *req, unsigned long idle)
 	/* The host can take whole pages of the memmap only. */
 	if (!czone_have_transport() || !IS_ALIGNED(CZONE_MEMMAP_SIZE, PMD_SIZE))
 		return;
-	retired = bitmap_zalloc(nr_sections, GFP_KERNEL);
-	if (!retired)
+	retired = bitmap_zalloc(nr_sections, GFP_NOWAIT);
+	if (!retired) {
+		czone_sections_changed();
 		return;
+	}
 
 	mutex_lock(&czone_lock);
 	for (nr = 0; nr < nr_sections; nr++) {
@@ -319,7 +321,7 @@ void czone_give_idle_sections(struct czone_request *req, unsigned long idle)
 	czone_give_sections(req, retired);
 	bitmap_free(retired);
 	if (next != ULONG_MAX)
-		queue_delayed_work(system_unbound_wq, &czone_idle_work, next);
+		queue_delayed_work(system_unbound_wq, &czone_section_work, next);
 }
 
 static unsigned long czone_section_delay(void)
@@ -327,7 +329,7 @@ static unsigned long czone_section_delay(void)
 	return msecs_to_jiffies(READ_ONCE(section_delay_ms));
 }
 
-static void czone_idle_fn(struct work_struct *work)
+static void czone_section_fn(struct work_struct *work)
 {
 	struct czone_request *req = czone_request_alloc(0);
 	u64 result[__CZONE_RESULT_MAX];
@@ -343,7 +345,7 @@ static void czone_idle_fn(struct work_struct *work)
 /* There may be idle sections, and a host that takes their memmap. */
 void czone_sections_changed(void)
 {
-	queue_delayed_work(system_unbound_wq, &czone_idle_work, czone_section_delay());
+	queue_delayed_work(system_unbound_wq, &czone_section_work, czone_section_delay());
 }
 
 /**
