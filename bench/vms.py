@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""VMs whose instructions are counted.
+
+Under -icount shift=0 one instruction takes 1 ns of the guest's time, whatever the
+host does meanwhile, so guest/insn.c counts instructions with a clock. One vCPU.
+"""
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from concurrent import futures
+
+from microvm import MIB, STATE, Guest, MicroVM
+
+ICOUNT = ["-icount", "shift=0"]
+LIMIT_S = 900       # of one step under TCG
+BOOT = 512 * MIB    # memory outside the pool, or apart from what is plugged
+
+
+def emulator(*arguments):
+    """A program that runs QEMU with more arguments than libczone gives it."""
+    fd, path = tempfile.mkstemp(prefix="qemu-", dir=STATE.name)
+    with os.fdopen(fd, "w") as f:
+        f.write(f"""#!/bin/sh
+# libvirt asks what QEMU can do with -machine none, which has no CPU to count for
+case " $* " in
+*" none,"*) exec '{os.environ["CZONE_QEMU"]}' "$@" ;;
+esac
+exec '{os.environ["CZONE_QEMU"]}' "$@" {" ".join(arguments)}
+""")
+    os.chmod(path, 0o755)
+    return path
+
+
+def insn(guest, what):
+    """Run guest/insn.c: [(word, {key: number})], a line each."""
+    lines = guest.run(f"insn {what}", limit=LIMIT_S).splitlines()
+    return [(line.split()[0], {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", line)})
+            for line in lines]
+
+
+def counts(lines, word, key="insn"):
+    return [values[key] for first, values in lines if first == word]
+
+
+class CountedVM(MicroVM):
+    """A VM with a pool."""
+
+    def __init__(self, **options):
+        super().__init__(vcpus=1, boot_bytes=BOOT, emulator=emulator(*ICOUNT), kvm=2, **options)
+
+
+class PlainVM:
+    """A VM without libczone, started by QEMU itself; for everything else."""
+
+    def __init__(self, *arguments, kernel=None, memory=BOOT, cmdline=""):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="plain", dir=STATE.name))
+        image = pathlib.Path(os.environ["CZONE_MICROVM"])
+        d = self.directory
+        self.qemu = subprocess.Popen([
+            os.environ["CZONE_QEMU"], "-no-user-config", "-nodefaults", "-display", "none",
+            "-machine", "q35,memory-backend=ram", "-accel", "tcg,tb-size=32", "-cpu", "max",
+            "-smp", "1", *ICOUNT, "-m", f"size={memory >> 20}M,slots=4,maxmem=64G",
+            "-object", f"memory-backend-memfd,id=ram,share=on,size={memory}",
+            "-kernel", kernel or os.environ["CZONE_KERNEL"], "-initrd", str(image / "initrd.gz"),
+            "-append", f"console=ttyS0 panic=-1 swiotlb=noforce loglevel=7 {cmdline}",
+            "-serial", f"file:{d}/console", "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=exec,path={d}/exec,server=on,wait=off",
+            "-device", "virtserialport,chardev=exec,name=czone.exec",
+            "-qmp", f"unix:{d}/qmp,server=on,wait=off", *arguments,
+        ], stdin=subprocess.DEVNULL)
+        try:
+            self.guest = Guest(d / "exec")
+            self.monitor = socket.socket(socket.AF_UNIX)
+            self.monitor.settimeout(LIMIT_S)
+            self.monitor.connect(str(d / "qmp"))
+            self.answers = self.monitor.makefile()
+            self.answers.readline()
+            self.qmp("qmp_capabilities")
+            self.guest.run("true")
+        except BaseException:
+            print(self.console()[-4000:])
+            self._end()
+            raise
+
+    def console(self):
+        return (self.directory / "console").read_text(errors="replace")
+
+    def qmp(self, command, **arguments):
+        self.monitor.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+        for line in self.answers:
+            answer = json.loads(line)
+            if "error" in answer:
+                raise RuntimeError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+        raise ConnectionError("QEMU has ended")
+
+    def resident(self):
+        """Bytes of host memory behind the guest's."""
+        fds = pathlib.Path(f"/proc/{self.qemu.pid}/fd")
+        return sum(fd.stat().st_blocks * 512 for fd in fds.iterdir()
+                   if os.readlink(fd).startswith("/memfd:"))
+
+    def window(self, ms, action=None, done=None):
+        """Instructions of the guest in a time in which the host does something to it."""
+        with futures.ThreadPoolExecutor(1) as pool:
+            counted = pool.submit(insn, self.guest, f"window {ms}")
+            time.sleep(0.3)     # insn has begun
+            if action:
+                action()
+            lines = counted.result()
+        if done and not done():
+            raise TimeoutError(f"not done within {ms} ms of the guest's time")
+        return counts(lines, "window")[0]
+
+    def _end(self):
+        self.qemu.kill()
+        self.qemu.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if exc[0]:
+            print("console:\n" + self.console()[-6000:])
+        self._end()
