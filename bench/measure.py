@@ -71,4 +71,5 @@ def conditions():
     def version(path):
         return pathlib.Path(path).resolve().parent.name
     return {"kernel": version(os.environ["CZONE_KERNEL"]),
-            "qemu": version(os.environ["CZONE_QEMU"])}
+            "qemu": version(os.environ["CZONE_QEMU"]),
+            "load": round(os.getloadavg()[0], 1)}

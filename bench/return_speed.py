@@ -2,26 +2,46 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How long until the host has the memory back, against the bare system call.
 
-A container dirties memory; then its zone is destroyed (dead) or the half that it
-freed is reclaimed (idle). The yardstick is one fallocate(PUNCH_HOLE) over as many
-resident bytes of a file of the same kind on this machine. Host work runs natively
-even where the guest is emulated; the ratio holds the guest's part as well.
+A container dirties memory; then the half that it freed is reclaimed while it lives,
+and then, after it died, its zone is destroyed. The yardstick is one
+fallocate(PUNCH_HOLE) over as many resident bytes of a file of the same kind, measured
+right after. On a memfd (4 KiB pages) and on a tmpfs with huge=always (2 MiB pages; needs
+root to mount it).
 
-usage: script/bench return_speed [--mib N] [--runs N] [--pool-dir DIR] [--json FILE]
+Two times stand side by side. `..._over_punch` takes the call, from its beginning to its
+return, and so has the guest's part in it, which under TCG is tens of times slower than
+on a CPU. `..._host_over_punch` takes the host's part only: from the moment that memory
+begins to come back to the last page, as fstat() of the pool's file sees it from outside.
 """
-import argparse
+import contextlib
 import ctypes
-import json
 import mmap
 import os
-import statistics
+import subprocess
+import tempfile
+import threading
 import time
 
-from microvm import MIB, Container, MicroVM
+from measure import MIB, Bench, conditions
+from microvm import Container, MicroVM
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 PUNCH_HOLE_KEEP_SIZE = 3
+
+
+@contextlib.contextmanager
+def huge_tmpfs():
+    """A directory whose files have 2 MiB pages, or None where that takes more rights."""
+    with tempfile.TemporaryDirectory(prefix="czone-huge.") as d:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "huge=always,mode=700", "bench", d],
+                          check=False).returncode:
+            yield None
+            return
+        try:
+            yield d
+        finally:
+            subprocess.run(["umount", "-l", d], check=True)
 
 
 def bare_punch(size, pool_dir):
@@ -49,48 +69,101 @@ def bare_punch(size, pool_dir):
         os.close(fd)
 
 
-def one_run(m, n, mib):
-    """(seconds, bytes) of an idle reclaim and of a destroy."""
-    c = Container(m, f"bench{n}", (mib + 16) * MIB).workload(anon=mib, free=50, seed=n)
+class PoolFile:
+    """The file behind a VM's pool, watched from outside."""
+
+    def __init__(self, m, pool_dir):
+        fds = f"/proc/{m.vm.stats().pid}/fd"
+        link = pool_dir or "/memfd:"
+        found = [os.path.join(fds, fd) for fd in os.listdir(fds)
+                 if os.readlink(os.path.join(fds, fd)).startswith(link)]
+        self.fd = os.open(max(found, key=lambda path: os.stat(path).st_size), os.O_RDONLY)
+
+    def resident(self):
+        return os.fstat(self.fd).st_blocks * 512
+
+    def watch(self, action):
+        """(seconds of the call, seconds while memory came back, bytes that did)."""
+        levels, ended = [], threading.Event()
+
+        def look():
+            while not ended.is_set():
+                levels.append((time.monotonic(), self.resident()))
+                time.sleep(2e-5)
+
+        before = self.resident()
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        start = time.monotonic()
+        action()
+        seconds = time.monotonic() - start
+        ended.set()
+        watcher.join()
+        after = self.resident()
+        falling = [t for (t, level), (_, next_level) in zip(levels, levels[1:])
+                   if next_level < level]
+        last = next((t for t, level in levels if level <= after), start + seconds)
+        return seconds, last - falling[0] if falling else seconds, before - after
+
+    def close(self):
+        os.close(self.fd)
+
+
+def steps(m, n, mib):
+    """A container's life: what gives memory back, each ready to be called."""
+    c = Container(m, f"idle{n}", (mib + 16) * MIB).workload(anon=mib, free=50, seed=n)
     c.wait("ready")
     c.idle()
-    before = m.pool()
-    start = time.monotonic()
-    c.zone.reclaim()
-    idle = time.monotonic() - start
-    middle = m.pool()
+    yield "reclaim_half", c.zone.reclaim
     c.stop()
     c.remove()
-    start = time.monotonic()
     c.zone.destroy()
-    dead = time.monotonic() - start
-    return (idle, before - middle), (dead, middle - m.pool())
+    c = Container(m, f"dead{n}", (mib + 16) * MIB).workload(anon=mib, seed=n)
+    c.wait("ready")
+    c.stop()
+    c.remove()
+    yield "destroy", c.zone.destroy
+
+
+def measure(bench, known, pool_dir, suffix):
+    mib = bench.args.mib
+    size = f"{mib // 1024}gib" if mib % 1024 == 0 else f"{mib}mib"
+    runs = {"destroy": [], "reclaim_half": []}
+    with MicroVM(pool_dir=pool_dir) as m:
+        pool = PoolFile(m, pool_dir)
+        for n in range(bench.runs):
+            bench.say(f"{mib} MiB on {known['backing']}, run {n + 1} of {bench.runs}")
+            for what, action in steps(m, n, mib):
+                call, host, back = pool.watch(action)
+                expected = mib * MIB // (1 if what == "destroy" else 2)
+                if back < 0.99 * expected:
+                    raise RuntimeError(f"{what} returned {back} bytes of {expected}")
+                runs[what].append((call, host, bare_punch(back, pool_dir)))
+        pool.close()
+    for what, rows in runs.items():
+        name = f"{what}_{size}"
+        call, host, bare = ([row[i] for row in rows] for i in range(3))
+        bench.add(f"{name}_ms{suffix}", [s * 1e3 for s in call], "ms", **known)
+        bench.add(f"{name}_host_ms{suffix}", [s * 1e3 for s in host], "ms", **known)
+        bench.add(f"{name}_punch_ms{suffix}", [s * 1e3 for s in bare], "ms", **known)
+        bench.add(f"{name}_over_punch{suffix}", [a / b for a, b in zip(call, bare)], "ratio",
+                  ("<=", 1.25), **known)
+        bench.add(f"{name}_host_over_punch{suffix}", [a / b for a, b in zip(host, bare)],
+                  "ratio", ("<=", 1.25), **known)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mib", type=int, default=1024, help="memory that the container dirties")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--pool-dir", help="a directory on tmpfs; with huge=always: 2 MiB pages")
-    parser.add_argument("--json")
-    args = parser.parse_args()
-
-    rows = {"idle reclaim": [], "destroy": []}
-    with MicroVM(pool_dir=args.pool_dir) as m:
-        for n in range(args.runs):
-            for name, (seconds, size) in zip(rows, one_run(m, n, args.mib)):
-                rows[name].append((seconds, size, bare_punch(size, args.pool_dir)))
-    print(f"{args.mib} MiB dirtied, {args.runs} runs, pool: {args.pool_dir or 'memfd'}; medians")
-    print(f"{'':14}{'MiB back':>10}{'ms':>9}{'bare punch ms':>15}{'ratio':>8}")
-    figures = {}
-    for name, runs in rows.items():
-        seconds, size, bare = (statistics.median(r[i] for r in runs) for i in range(3))
-        ratio = statistics.median(r[0] / r[2] for r in runs)
-        print(f"{name:14}{size / MIB:10.1f}{seconds * 1e3:9.1f}{bare * 1e3:15.1f}{ratio:8.2f}")
-        figures[name] = {"bytes": size, "s": seconds, "bare_punch_s": bare, "ratio": ratio}
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(figures, f, indent=2)
+    bench = Bench(__doc__, (["--mib"], dict(type=int, default=1024,
+                                            help="memory that the container dirties")),
+                  runs=5, quick_runs=2)
+    known = conditions()
+    measure(bench, dict(known, backing="memfd"), None, "")
+    with huge_tmpfs() as pool_dir:
+        if pool_dir:
+            measure(bench, dict(known, backing="tmpfs, huge=always"), pool_dir, "_huge")
+        else:
+            bench.say("no tmpfs with huge pages: only root can mount one")
+    bench.end()
 
 
 if __name__ == "__main__":
