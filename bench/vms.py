@@ -82,7 +82,7 @@ class PlainVM:
             self.answers = self.monitor.makefile()
             self.answers.readline()
             self.qmp("qmp_capabilities")
-            self.guest.run("true")
+            self.guest.run("true", limit=LIMIT_S)
         except BaseException:
             print(self.console()[-4000:])
             self._end()

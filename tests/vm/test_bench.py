@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The benchmarks run, and count what they say they count."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+TESTS = pathlib.Path(__file__).resolve().parent
+BENCH = TESTS.parent.parent / "bench"
+
+
+def run(tmp_path, name):
+    """{name: result} of a quick run."""
+    out = tmp_path / "results.json"
+    paths = [os.environ["PYTHONPATH"], str(TESTS)]
+    subprocess.run([sys.executable, "-B", BENCH / f"{name}.py", "--quick", "--json", out],
+                   env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)), check=True, timeout=580)
+    results = json.loads(out.read_text(encoding="utf-8"))
+    for r in results:
+        assert set(r) == {"name", "value", "unit", "spread", "runs", "conditions"}
+        assert r["runs"] >= 1 and r["spread"][0] <= r["value"] <= r["spread"][1]
+    return {r["name"]: r["value"] for r in results}
+
+
+def test_the_counter_of_instructions_counts(tmp_path):
+    results = run(tmp_path, "counter")
+    assert 1 <= results["counter_loop_over_known"] <= 1.005
+    assert 0 < results["counter_sleep_100ms"] < 50000
+    assert 0 < results["counter_idle_3s"] < 1000000
