@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import statistics
 import sys
 
@@ -48,6 +49,8 @@ class Bench:
             spread = [min(a) / max(b), max(a) / min(b)]
         else:
             value, runs, spread = median(values), len(values), [min(values), max(values)]
+        if goal is not None:
+            conditions["goal"] = f"{goal[0]} {goal[1]:.4g}"
         self.results.append({"name": name, "value": value, "unit": unit, "spread": spread,
                              "runs": runs, "conditions": conditions})
         verdict = ""
@@ -67,9 +70,11 @@ class Bench:
 
 
 def conditions():
-    """What was measured, for the results."""
+    """What was measured where, for the results."""
     def version(path):
         return pathlib.Path(path).resolve().parent.name
+    cpu = re.search(r"^model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text("ascii"), re.M)
     return {"kernel": version(os.environ["CZONE_KERNEL"]),
             "qemu": version(os.environ["CZONE_QEMU"]),
+            "host": f"{os.cpu_count()} x {cpu[1] if cpu else os.uname().machine}",
             "load": round(os.getloadavg()[0], 1)}
