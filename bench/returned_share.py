@@ -6,7 +6,8 @@ A container dirties anonymous memory, shared memory and files (page cache, writt
 dies, and its zone is destroyed: alone in the VM, and while 16 others free and dirty theirs.
 What it dirtied is what is used in its zone when it dies, and what its process has mapped
 from elsewhere; what came back is what the host no longer has behind the zone's range, page
-by page in the pool's file, less what the destroy moved. Every page that is missing is named by its cause.
+by page in the pool's file, less what the destroy moved. Every page that is missing is named
+by its cause.
 """
 import os
 import re
@@ -55,7 +56,7 @@ class Pool:
 
 
 def outside(c, ranges):
-    """Bytes that the process has mapped, but not from the zone; but for the image, which is nobody's."""
+    """Bytes that the process has mapped, but not from the zone. The image is nobody's."""
     return sum(size for start, size, kind in c.pages() if kind != "image" and
                not any(r.start <= start and start + size <= r.start + r.size for r in ranges))
 

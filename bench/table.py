@@ -25,7 +25,8 @@ def main():
         sys.exit(__doc__)
     results = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
     for key in COMMON:
-        print(f"{key}: {', '.join(sorted({str(r['conditions'].get(key, '-')) for r in results}))}  ")
+        values = {str(r["conditions"].get(key, "-")) for r in results}
+        print(f"{key}: {', '.join(sorted(values))}  ")
     print("\n| name | median | unit | least .. greatest | runs | goal | |")
     print("|---|--:|---|--:|--:|---|---|")
     for r in results:

@@ -343,7 +343,8 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "create") && argc == 4)
 		create(number(argv[2], 1 << 20) * MIB, number(argv[3], 64));
 	else if (!strcmp(what, "destroy") && argc == 5)
-		destroy(number(argv[2], 1 << 20) * MIB, number(argv[3], 1000), number(argv[4], 60000));
+		destroy(number(argv[2], 1 << 20) * MIB, number(argv[3], 1000),
+			number(argv[4], 60000));
 	else if (!strcmp(what, "fault") && (argc == 4 || (argc == 5 && !strcmp(argv[4], "zone"))))
 		fault(number(argv[2], 1 << 20) * MIB, number(argv[3], 1000), argc == 5);
 	else
