@@ -38,3 +38,33 @@ step() {
 	rm -f "$log"
 	say "   done in $((SECONDS - start)) s"
 }
+
+# private_apt_init DIR SUITE...: lets private_apt see these suites of Debian and
+# nothing of this system, below DIR. The mirrors are those of the system's apt.
+private_apt_init() {
+	local dir=$1 keyring=/usr/share/keyrings/debian-archive-keyring.gpg suite label mirror
+	shift
+	[[ -r $keyring ]] || die "$keyring is missing: install debian-archive-keyring"
+	mkdir -p "$dir"/{state/lists/partial,cache/archives/partial,etc/preferences.d}
+	: >"$dir/status"
+	for suite; do
+		label=Debian
+		[[ $suite != *-security ]] || label=Debian-Security
+		mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 'Created-By: Packages' |
+			awk -v label=$label '$2 == "Debian" && $3 == label { print $1; exit }')
+		[[ $mirror ]] || die "apt knows no mirror of $label; run 'apt-get update' as root first"
+		echo "deb [signed-by=$keyring] $mirror $suite main"
+	done >"$dir/etc/sources.list"
+	private_apt_dir=$dir
+}
+
+# private_apt get|cache ARG...
+private_apt() {
+	local tool=$1 dir=$private_apt_dir
+	shift
+	"apt-$tool" -q -o Dir::State="$dir/state" -o Dir::State::status="$dir/status" \
+		-o Dir::Cache="$dir/cache" -o Dir::Etc::sourcelist="$dir/etc/sources.list" \
+		-o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferencesparts="$dir/etc/preferences.d" \
+		-o Debug::NoLocking=1 -o APT::Sandbox::User= -o APT::Install-Recommends=0 \
+		-o APT::Update::Post-Invoke-Success::= "$@"
+}
