@@ -177,6 +177,12 @@ unsigned long czone_deadline(unsigned int timeout_ms)
 	return jiffies + msecs_to_jiffies(timeout_ms);
 }
 
+/**
+ * czone_next - walk over all zones
+ * @after: an id, 0 to begin with
+ *
+ * Return: the smallest id above @after, or 0.
+ */
 u32 czone_next(u32 after)
 {
 	struct czone *cz;
@@ -271,8 +277,8 @@ static int czone_set_file_zone(struct czone *cz, u32 id)
  * @file_zone: the zone for the page cache of read-only file systems, 0: this one
  * @ret_id: gets its id
  *
- * -ENODEV: there is no region. -ENOSPC: not that much is left of it. -ENOENT:
- * there is no @file_zone. -EINVAL: @file_zone shares that of another.
+ * Return: 0, -ENODEV: there is no region, -ENOSPC: not that much is left of it,
+ * -ENOENT: there is no @file_zone, -EINVAL: @file_zone shares that of another.
  */
 int czone_create(u64 size, u32 flags, u32 file_zone, u32 *ret_id)
 {
@@ -428,6 +434,7 @@ static void czone_untie(struct czone *cz)
  * move into the zone; a zone that has this cgroup already takes in what has
  * come to lie elsewhere since.
  *
+ * Return: 0.
  * -EBUSY: the zone has another cgroup, or another operation is under way.
  * -EEXIST: the cgroup has a zone.
  * -EOPNOTSUPP: the memory controller is not enabled for this cgroup.
@@ -624,6 +631,7 @@ static int czone_destroy_locked(struct czone *cz, struct czone_request *req, boo
  * @timeout_ms: until when, 0 is the default
  * @result: what was done, indexed by enum czone_result
  *
+ * Return: 0.
  * -EBUSY: its cgroup has tasks, or another operation is under way; or pages
  * could not be moved, or an allocation has not left the zone yet: then the zone
  * is left with the blocks that these are in, and without a cgroup.
@@ -827,8 +835,10 @@ out:
  * @size: the new size
  *
  * A zone loses its last blocks; pages there move to the rest of the zone. If
- * there is no room for them, or they cannot be moved: -EBUSY, and nothing has
- * changed.
+ * there is no room for them, or they cannot be moved, nothing has changed.
+ *
+ * Return: 0, -EBUSY: see above, -ENOSPC: the pool has no room, -ETIMEDOUT: the
+ * zone is smaller, but the host has not answered yet.
  */
 int czone_resize(u32 id, u64 size)
 {
@@ -940,6 +950,8 @@ static int czone_list_extents(struct czone *cz, unsigned int first, struct czone
  * czone_stats - what a zone, or the VM, has
  * @id: the zone, or CZONE_ID_VM
  * @stat: indexed by enum czone_stat
+ *
+ * Return: 0, -ENOENT: there is no such zone.
  */
 int czone_stats(u32 id, u64 stat[__CZONE_STAT_MAX])
 {
@@ -994,7 +1006,7 @@ EXPORT_SYMBOL_GPL(czone_stats);
  * @extent: gets them
  * @max: how many at most
  *
- * Returns how many were copied.
+ * Return: how many were copied, -ENOENT: there is no such zone.
  */
 int czone_extents(u32 id, unsigned int first, struct czone_extent *extent, unsigned int max)
 {
@@ -1085,8 +1097,10 @@ static int czone_reclaim_vm(struct czone_request *req, u64 bytes, u32 flags,
  * @timeout_ms: until when, 0 is the default
  * @result: what was done, indexed by enum czone_result
  *
- * Less than @bytes is no error. -ETIMEDOUT: what is still with the host comes
- * back when it answers. -EBUSY: another operation on the zone is under way.
+ * Less than @bytes is no error.
+ *
+ * Return: 0, -ETIMEDOUT: what is still with the host comes back when it answers,
+ * -EBUSY: another operation on the zone is under way, -ENODEV: no host to give to.
  */
 int czone_reclaim(u32 id, u64 bytes, u32 flags, unsigned int timeout_ms,
 		  u64 result[__CZONE_RESULT_MAX])

@@ -122,6 +122,8 @@ static bool czone_is_empty(struct czone *cz)
  * Where the pages go is for the cgroups to say that own them: nothing keeps
  * them from being allocated in the same range, unless the zone is closing or
  * the range is isolated.
+ *
+ * Return: 0 when it has been tried with all pages, -ETIMEDOUT.
  */
 int czone_evacuate(struct czone *cz, unsigned long start_pfn, unsigned long end_pfn,
 		   unsigned long deadline, u64 *result)

@@ -72,7 +72,7 @@ struct czone_idle {
 	struct czone_idle_sample last;
 };
 
-/**
+/*
  * struct czone - a zone, from the moment that it is made until nothing refers to it
  * @zone:	what the page allocator sees
  * @zonelist:	this zone alone
@@ -135,7 +135,7 @@ struct czone_section {
 	bool memmap_backed;
 };
 
-/**
+/*
  * struct czone_pool - the region, cut into blocks
  * @used:	a bit per block that is not to be had: owned by a zone, with the
  *		host, or part of the memmap

@@ -355,7 +355,7 @@ void czone_sections_changed(void)
  * @want: how many free blocks in a row are wanted
  * @len: how many there are, at most @want
  *
- * Returns the first run of @want, or the longest one if all are shorter;
+ * Return: the first run of @want, or the longest one if all are shorter;
  * *@len is 0 if nothing is free.
  */
 unsigned long czone_find_run(const unsigned long *used, unsigned long size,
@@ -704,8 +704,9 @@ static int czone_check_region(u64 start, u64 size)
  * @zeroed: all of it reads as zero
  *
  * There must be memory at this address, which the kernel does not know yet.
- * One region is supported, -EEXIST says that there is one. -EBUSY: something
- * else is at that address.
+ *
+ * Return: 0, -EEXIST: there is a region, and more than one is not supported,
+ * -EBUSY: something else is at that address.
  */
 int czone_region_add(u64 start, u64 size, bool zeroed)
 {

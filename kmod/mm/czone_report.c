@@ -506,6 +506,8 @@ static bool czone_collect(struct czone *cz, struct czone_slot *slot, struct czon
  * @req: on whose behalf
  * @cz: the zone; its mutex is held
  * @left: how many are wanted; gets how many are still missing
+ *
+ * Return: 0, -ETIMEDOUT, -ENODEV: the host has gone.
  */
 int czone_give_pages(struct czone_request *req, struct czone *cz, unsigned long *left)
 {
@@ -817,7 +819,7 @@ static int czone_alloc_slots(void)
  * czone_register_transport - there is a host that takes memory back
  * @t: how to reach it; stays valid until czone_unregister_transport()
  *
- * There can be one.
+ * Return: 0, -EBUSY: there is one already, -EINVAL: its limits make no sense.
  */
 int czone_register_transport(struct czone_transport *t)
 {
@@ -854,7 +856,10 @@ unlock:
 }
 EXPORT_SYMBOL_GPL(czone_register_transport);
 
-/* The transport has completed all its batches. */
+/**
+ * czone_unregister_transport - the host cannot be reached any more
+ * @t: that was registered, and has completed all its batches
+ */
 void czone_unregister_transport(struct czone_transport *t)
 {
 	down_write(&czone_transport_lock);

@@ -19,15 +19,17 @@ struct cgroup;
 
 /**
  * struct czone_batch - ranges on their way to the host
+ * @list:	for the owner of the moment
  * @zone:	id of the zone that they came from
  * @count:	how many ranges
  * @range:	the ranges; nobody touches them until czone_batch_complete()
+ * @transport_private: for the transport
  *
  * Filled by the mm side. A transport that accepted a batch owns it until it
  * calls czone_batch_complete().
  */
 struct czone_batch {
-	struct list_head list;		/* for the owner of the moment */
+	struct list_head list;
 	u32 zone;
 	u32 count;
 	struct czone_extent range[CZONE_BATCH_RANGES];

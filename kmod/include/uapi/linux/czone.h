@@ -47,6 +47,7 @@ enum czone_cmd {
 
 	__CZONE_CMD_MAX,
 };
+
 #define CZONE_CMD_MAX (__CZONE_CMD_MAX - 1)
 
 enum czone_attr {
@@ -67,6 +68,7 @@ enum czone_attr {
 
 	__CZONE_A_MAX,
 };
+
 #define CZONE_A_MAX (__CZONE_A_MAX - 1)
 
 /* CZONE_CMD_CREATE */
@@ -76,10 +78,10 @@ enum czone_attr {
 #define CZONE_ATTACH_MIGRATE	(1U << 0)	/* also what the cgroup has already */
 
 /* CZONE_CMD_DESTROY */
-#define CZONE_DESTROY_FORCE	(1U << 0)	/* also with live tasks: their pages are migrated out */
+#define CZONE_DESTROY_FORCE	(1U << 0)	/* also with live tasks, whose pages move out */
 
 /* CZONE_CMD_RECLAIM */
-#define CZONE_RECLAIM_CACHE	(1U << 0)	/* drop clean file cache first when free pages fall short */
+#define CZONE_RECLAIM_CACHE	(1U << 0)	/* if free pages fall short, drop clean cache */
 
 /*
  * CZONE_CMD_SET_IDLE: memory of the zone that has been free for the whole delay
@@ -118,7 +120,7 @@ enum czone_stat {
 /* What an attach, a destroy or a reclaim did. Bytes. */
 enum czone_result {
 	CZONE_RESULT_RETURNED,		/* given back, as the host measured it */
-	CZONE_RESULT_REPORTED,		/* handed to the host: >= RETURNED if some was never backed */
+	CZONE_RESULT_REPORTED,		/* handed to the host; some of it may not be backed */
 	CZONE_RESULT_DROPPED,		/* clean file cache that was dropped */
 	CZONE_RESULT_MIGRATED,		/* moved out of the zone; attach: into it */
 	CZONE_RESULT_STUCK_PINNED,	/* stays: pinned or in use by the kernel */

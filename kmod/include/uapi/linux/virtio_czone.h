@@ -50,7 +50,7 @@ enum virtio_czone_op {
 	VIRTIO_CZONE_OP_RESIZE,		/* zone, arg0 size -> extents */
 	VIRTIO_CZONE_OP_ATTACH,		/* zone, path of a cgroup, arg0 flags -> enum czone_result */
 	VIRTIO_CZONE_OP_DESTROY,	/* zone, arg0 CZONE_DESTROY_* -> enum czone_result */
-	VIRTIO_CZONE_OP_RECLAIM,	/* zone, arg0 bytes, arg1 CZONE_RECLAIM_* -> enum czone_result */
+	VIRTIO_CZONE_OP_RECLAIM,	/* zone, arg0 bytes, arg1 CZONE_RECLAIM_*; same */
 	VIRTIO_CZONE_OP_STATS,		/* zone -> enum czone_stat */
 	VIRTIO_CZONE_OP_NEXT,		/* zone -> id of the first zone above it, or ENOENT */
 	VIRTIO_CZONE_OP_EXTENTS,	/* zone, arg0 index of the first wanted -> extents */
