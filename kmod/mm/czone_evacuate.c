@@ -85,7 +85,8 @@ static int czone_evacuate_range(struct czone *cz, unsigned long start_pfn, unsig
 		struct page *page = pfn_to_page(pfn);
 		unsigned long n;
 
-		if (page_zone(page) != &cz->zone) {
+		/* Struct pages of others' blocks may be with the host: do not look. */
+		if (czone_block_zone(czone_pfn_block(pfn)) != &cz->zone) {
 			pfn = round_down(pfn, CZONE_BLOCK_PAGES) + CZONE_BLOCK_PAGES;
 			continue;
 		}

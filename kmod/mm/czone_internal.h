@@ -283,6 +283,9 @@ void czone_give_sections(struct czone_request *req, const unsigned long *section
 void czone_give_pool(struct czone_request *req);
 int czone_give_boot(struct czone_request *req, u64 bytes);
 u64 czone_returned_vm(void);
+bool czone_batch_add(struct czone_batch *batch, u32 max_ranges, unsigned long pfn,
+		     unsigned long nr);
+void czone_batch_sort(struct czone_batch *batch);
 
 /* czone_evacuate.c */
 int czone_evacuate(struct czone *cz, unsigned long start_pfn, unsigned long end_pfn,

@@ -211,11 +211,10 @@ static void czone_slot_put(struct czone_slot *slot)
 	kref_put(&req->ref, czone_request_free);
 }
 
-/* Append a range. Returns false if the batch is full. */
-static bool czone_slot_add(struct czone_slot *slot, unsigned long pfn, unsigned long nr)
+/* Append a range, or make the last one longer. Returns false if the batch is full. */
+bool czone_batch_add(struct czone_batch *batch, u32 max_ranges, unsigned long pfn,
+		     unsigned long nr)
 {
-	struct czone_batch *batch = &slot->batch;
-
 	if (batch->count) {
 		struct czone_extent *last = &batch->range[batch->count - 1];
 
@@ -224,12 +223,17 @@ static bool czone_slot_add(struct czone_slot *slot, unsigned long pfn, unsigned 
 			return true;
 		}
 	}
-	if (batch->count >= czone_max_ranges)
+	if (batch->count >= max_ranges)
 		return false;
 	batch->range[batch->count].start = PFN_PHYS(pfn);
 	batch->range[batch->count].size = PFN_PHYS(nr);
 	batch->count++;
 	return true;
+}
+
+static bool czone_slot_add(struct czone_slot *slot, unsigned long pfn, unsigned long nr)
+{
+	return czone_batch_add(&slot->batch, czone_max_ranges, pfn, nr);
 }
 
 static void czone_slot_submit(struct czone_slot *slot)
@@ -653,7 +657,8 @@ static int czone_cmp_extent(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
-static void czone_sort_batch(struct czone_batch *batch)
+/* By address, neighbours merged. */
+void czone_batch_sort(struct czone_batch *batch)
 {
 	u32 i, n = 0;
 
@@ -746,7 +751,7 @@ static int czone_give_boot_list(struct czone_request *req, u64 bytes, struct zon
 			return czone_have_transport() ? -ETIMEDOUT : -ENODEV;
 		go_on = czone_collect_boot(slot, zone, order, &area->free_list[type], &visits);
 		if (slot->batch.count)
-			czone_sort_batch(&slot->batch);
+			czone_batch_sort(&slot->batch);
 		else if (list_empty(&area->free_list[type]))
 			visits = 0;
 		czone_slot_submit(slot);

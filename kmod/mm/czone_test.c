@@ -177,6 +177,156 @@ static void test_gfp(struct kunit *test)
 }
 
 /*
+ * Where a request goes that may go to a zone
+ */
+struct route_case {
+	const char *name;
+	gfp_t gfp;
+	u32 flags;		/* of the zone */
+	bool tied, closing;
+	bool routed;		/* to the zone */
+	bool spills;		/* to the node, when the zone is full */
+};
+
+static const struct route_case route_cases[] = {
+	{ "strict", GFP_HIGHUSER_MOVABLE, 0, true, false, true, false },
+	{ "spilling", GFP_HIGHUSER_MOVABLE, CZONE_CREATE_SPILL, true, false, true, true },
+	{ "must not fail", GFP_HIGHUSER_MOVABLE | __GFP_NOFAIL, 0, true, false, true, true },
+	{ "huge page", GFP_TRANSHUGE, 0, true, false, true, false },
+	{ "kernel memory", GFP_KERNEL_ACCOUNT, 0, true, false, false, false },
+	{ "no zone", GFP_HIGHUSER_MOVABLE, 0, false, false, false, false },
+	{ "zone that goes", GFP_HIGHUSER_MOVABLE, 0, true, true, false, false },
+};
+
+static void route_desc(const struct route_case *c, char *desc)
+{
+	strscpy(desc, c->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(route, route_cases, route_desc);
+
+static void test_route(struct kunit *test)
+{
+	struct mem_cgroup *memcg = kunit_kzalloc(test, sizeof(*memcg), GFP_KERNEL);
+	struct czone *cz = kunit_kzalloc(test, sizeof(*cz), GFP_KERNEL);
+	const struct route_case *c = test->param_value;
+	struct alloc_context routed, spilled;
+	struct zonelist *zonelist;
+	struct mem_cgroup *old;
+	int nid = first_online_node;
+	bool spills;
+
+	KUNIT_ASSERT_NOT_NULL(test, memcg);
+	KUNIT_ASSERT_NOT_NULL(test, cz);
+	KUNIT_ASSERT_EQ(test, czone_zone_init(cz, nid), 0);
+	cz->flags = c->flags;
+	cz->closing = c->closing;
+	memcg->czone = c->tied ? cz : NULL;
+	zonelist = node_zonelist(nid, c->gfp);
+	routed = (struct alloc_context) {
+		.zonelist = zonelist,
+		.highest_zoneidx = gfp_zone(c->gfp),
+		.spread_dirty_pages = true,
+	};
+
+	static_branch_inc(&czone_key);
+	old = set_active_memcg(memcg);
+	czone_route(&routed);
+	spilled = routed;
+	spills = czone_spill(c->gfp, nid, NULL, &spilled);
+	set_active_memcg(old);
+	static_branch_dec(&czone_key);
+
+	KUNIT_EXPECT_PTR_EQ(test, routed.czone, c->routed ? cz : NULL);
+	KUNIT_EXPECT_PTR_EQ(test, routed.zonelist,
+			    c->routed ? (struct zonelist *)cz->zonelist : zonelist);
+	KUNIT_EXPECT_EQ(test, routed.spread_dirty_pages, !c->routed);
+	KUNIT_EXPECT_EQ(test, spills, c->spills);
+	if (spills) {
+		KUNIT_EXPECT_NULL(test, spilled.czone);
+		KUNIT_EXPECT_PTR_EQ(test, spilled.spill_from, cz);
+		KUNIT_EXPECT_PTR_EQ(test, spilled.zonelist, zonelist);
+		KUNIT_EXPECT_NOT_NULL(test, zonelist_zone(spilled.preferred_zoneref));
+	}
+	free_percpu(cz->zone.per_cpu_zonestats);
+	free_percpu(cz->zone.per_cpu_pageset);
+}
+
+/*
+ * Batches for the host
+ */
+#define BATCH_MAX	4
+
+struct batch_range {
+	unsigned long pfn, nr;
+};
+
+struct batch_case {
+	const char *name;
+	struct batch_range in[BATCH_MAX + 1];
+	struct batch_range added[BATCH_MAX];	/* as they came, neighbours merged */
+	struct batch_range sorted[BATCH_MAX];
+};
+
+static const struct batch_case batch_cases[] = {
+	{ "one", { { 8, 4 } }, { { 8, 4 } }, { { 8, 4 } } },
+	{ "neighbours", { { 8, 4 }, { 12, 1 }, { 13, 3 } }, { { 8, 8 } }, { { 8, 8 } } },
+	{ "gap", { { 8, 4 }, { 13, 1 } }, { { 8, 4 }, { 13, 1 } }, { { 8, 4 }, { 13, 1 } } },
+	{ "backwards", { { 12, 4 }, { 8, 4 } }, { { 12, 4 }, { 8, 4 } }, { { 8, 8 } } },
+	{ "hole is filled", { { 8, 1 }, { 10, 1 }, { 9, 1 } },
+	  { { 8, 1 }, { 10, 1 }, { 9, 1 } }, { { 8, 3 } } },
+	{ "above 4 GiB", { { 1UL << 30, 1024 }, { 1UL << 20, 1024 } },
+	  { { 1UL << 30, 1024 }, { 1UL << 20, 1024 } },
+	  { { 1UL << 20, 1024 }, { 1UL << 30, 1024 } } },
+	{ "full", { { 9, 1 }, { 7, 1 }, { 5, 1 }, { 3, 1 }, { 1, 1 } },
+	  { { 9, 1 }, { 7, 1 }, { 5, 1 }, { 3, 1 } },
+	  { { 3, 1 }, { 5, 1 }, { 7, 1 }, { 9, 1 } } },
+	{ "full, but the last grows", { { 9, 1 }, { 7, 1 }, { 5, 1 }, { 1, 1 }, { 2, 1 } },
+	  { { 9, 1 }, { 7, 1 }, { 5, 1 }, { 1, 2 } },
+	  { { 1, 2 }, { 5, 1 }, { 7, 1 }, { 9, 1 } } },
+};
+
+static void batch_desc(const struct batch_case *c, char *desc)
+{
+	strscpy(desc, c->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(batch, batch_cases, batch_desc);
+
+static void expect_ranges(struct kunit *test, const struct czone_batch *batch,
+			  const struct batch_range *want)
+{
+	int i, nr = 0;
+
+	while (nr < BATCH_MAX && want[nr].nr)
+		nr++;
+	KUNIT_ASSERT_EQ(test, batch->count, nr);
+	for (i = 0; i < nr; i++) {
+		KUNIT_EXPECT_EQ(test, batch->range[i].start, PFN_PHYS(want[i].pfn));
+		KUNIT_EXPECT_EQ(test, batch->range[i].size, PFN_PHYS(want[i].nr));
+	}
+}
+
+static void test_batch(struct kunit *test)
+{
+	struct czone_batch *batch = kunit_kzalloc(test, sizeof(*batch), GFP_KERNEL);
+	const struct batch_case *c = test->param_value;
+	unsigned long in = 0, held = 0;
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, batch);
+	for (i = 0; i < ARRAY_SIZE(c->in) && c->in[i].nr; i++)
+		if (czone_batch_add(batch, BATCH_MAX, c->in[i].pfn, c->in[i].nr))
+			in += c->in[i].nr;
+	expect_ranges(test, batch, c->added);
+	czone_batch_sort(batch);
+	expect_ranges(test, batch, c->sorted);
+	for (i = 0; i < batch->count; i++)
+		held += PHYS_PFN(batch->range[i].size);
+	KUNIT_EXPECT_EQ(test, held, in);
+}
+
+/*
  * Pages and zones
  */
 static void test_page_mark(struct kunit *test)
@@ -318,6 +468,8 @@ static struct kunit_case czone_cases[] = {
 	KUNIT_CASE_PARAM(test_find_run, run_gen_params),
 	KUNIT_CASE(test_backed_map),
 	KUNIT_CASE_PARAM(test_gfp, gfp_gen_params),
+	KUNIT_CASE_PARAM(test_route, route_gen_params),
+	KUNIT_CASE_PARAM(test_batch, batch_gen_params),
 	KUNIT_CASE(test_page_mark),
 	KUNIT_CASE(test_zone),
 	KUNIT_CASE(test_pcp),
