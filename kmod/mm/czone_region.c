@@ -165,6 +165,8 @@ static int czone_section_online(unsigned long nr)
 	ret = notifier_to_errno(memory_notify(MEM_GOING_ONLINE, &arg));
 	if (ret) {
 		memory_notify(MEM_CANCEL_ONLINE, &arg);
+		/* NOTIFY_BAD, which some return, would be EPERM. */
+		ret = -ENOMEM;
 	} else {
 		online_mem_sections(start, end);
 		section->online = true;

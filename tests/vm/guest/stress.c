@@ -281,10 +281,13 @@ static bool injected(void)
 	return !atoi(text);
 }
 
-/* Failures of which a request may die when it is short of memory. */
+/*
+ * Failures of which a request may die when it is short of memory. EIO: what
+ * libnl makes of the ENFILE that the kernel has for a socket it cannot allocate.
+ */
 static bool no_memory(int r)
 {
-	return r == -ENOMEM || r == -ENOBUFS || r == -EFAULT;
+	return r == -ENOMEM || r == -ENOBUFS || r == -EFAULT || r == -EIO;
 }
 
 static const char *cgroup(unsigned int i, bool full)
@@ -420,9 +423,10 @@ static void prepare(enum request request)
 		end_user(0);
 }
 
-static void faults(void)
+static bool faults(void)
 {
 	uint64_t before = pool_used();
+	bool good = true;
 
 	for (enum request request = 0; request < REQUESTS; request++) {
 		unsigned int nth = 0, failed = 0;
@@ -435,22 +439,27 @@ static void faults(void)
 			r = make(request, 0);
 			hit = injected();
 			inject(0);
-			if (r < 0 && (!hit || !no_memory(r)))
-				errx(1, "%s, allocation %u: %d, %s", request_name[request], nth, r,
-				     czone_error_detail());
+			if (r < 0 && (!hit || !no_memory(r))) {
+				printf("%s, allocation %u: %d, %s\n", request_name[request], nth, r,
+				       czone_error_detail());
+				good = false;
+			}
 			failed += r < 0;
 			if (r < 0 && request == CREATE)
 				zone[0] = NULL;
 			destroy(0);
-			if (pool_used() != before)
-				errx(1, "%s, allocation %u: %d, and %" PRIu64 " bytes of the pool are lost",
-				     request_name[request], nth, r, pool_used() - before);
+			if (pool_used() != before) {
+				printf("%s, allocation %u: %d, and %" PRIu64 " bytes of the pool are lost\n",
+				       request_name[request], nth, r, pool_used() - before);
+				before = pool_used();
+				good = false;
+			}
 		} while (hit);
 		printf("%s: %u allocations, %u of them vital\n", request_name[request], nth - 1,
 		       failed);
-		if (nth == 1)
-			errx(1, "no fault was injected");
+		good &= nth > 1;
 	}
+	return good;
 }
 
 static void fail_at_random(bool on)
@@ -544,7 +553,8 @@ int main(int argc, char **argv)
 		churn(atoi(argv[2]), atoi(argv[3]));
 	} else if (argc == 2 && !strcmp(argv[1], "faults")) {
 		begin("0");
-		faults();
+		if (!faults())
+			return 1;
 		end();
 	} else if (argc == 4 && !strcmp(argv[1], "requests")) {
 		begin("3");
