@@ -73,21 +73,6 @@ unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
 	return weight;
 }
 
-/* Each map has its place in a section's memory, see czone_section_alloc_maps(). */
-enum czone_page_map {
-	CZONE_MAP_BACKED,
-	CZONE_MAP_ZERO,
-	CZONE_NR_MAPS,
-};
-
-static unsigned long *czone_section_map(const struct czone_section *section,
-					enum czone_page_map which)
-{
-	unsigned long *maps = READ_ONCE(section->maps);
-
-	return maps ? maps + which * BITS_TO_LONGS(PAGES_PER_SECTION) : NULL;
-}
-
 /* A range may cross sections. */
 #define for_each_section(which, pfn, nr, map, bit, n)				\
 	for (unsigned long __off = (pfn) - czone_pool.start_pfn, __left = (nr);	\
@@ -152,8 +137,9 @@ void czone_pages_not_taken(unsigned long pfn, unsigned long nr)
 /**
  * czone_section_alloc_maps - before the first page of a section can be had
  * @section: whose maps are kept from then on, whatever becomes of its struct pages
+ * @zeroed: all of it reads as zero
  */
-int czone_section_alloc_maps(struct czone_section *section)
+int czone_section_alloc_maps(struct czone_section *section, bool zeroed)
 {
 	unsigned long *maps;
 
@@ -162,7 +148,7 @@ int czone_section_alloc_maps(struct czone_section *section)
 	maps = bitmap_zalloc(CZONE_NR_MAPS * PAGES_PER_SECTION, GFP_KERNEL);
 	if (!maps)
 		return -ENOMEM;
-	if (czone_pool.zeroed)
+	if (zeroed)
 		bitmap_set(maps, CZONE_MAP_ZERO * PAGES_PER_SECTION, PAGES_PER_SECTION);
 	WRITE_ONCE(section->maps, maps);
 	return 0;
@@ -186,9 +172,10 @@ void czone_forget_zeroes(void)
  * A touch takes a whole page of the host, unless the host has memory behind
  * parts of it already: what is left of a larger page comes back in small ones.
  */
-static unsigned long czone_touch(unsigned long *backed, unsigned long bit, unsigned long nr)
+unsigned long czone_bitmap_touch(unsigned long *backed, unsigned long bit, unsigned long nr,
+				 unsigned int host_order)
 {
-	unsigned long host_nr = 1UL << READ_ONCE(czone_backing_order);
+	unsigned long host_nr = 1UL << host_order;
 	unsigned long host_bit = round_down(bit, host_nr);
 
 	if (nr < host_nr && !czone_bitmap_weight(backed, host_bit, host_nr)) {
@@ -198,10 +185,27 @@ static unsigned long czone_touch(unsigned long *backed, unsigned long bit, unsig
 	return czone_bitmap_set(backed, bit, nr);
 }
 
-/* Nothing else touches the page for sure: make true what the map says. */
-static void czone_touch_zero(struct page *page, unsigned long nr)
+/*
+ * Pages of a section are handed out. *@changed gets how many more are backed
+ * now; returns whether all of them are zero.
+ */
+bool czone_section_use(struct czone_section *section, unsigned long bit, unsigned long nr,
+		       unsigned int host_order, unsigned long *changed)
 {
-	unsigned long i, step = min(nr, 1UL << READ_ONCE(czone_backing_order));
+	unsigned long *backed = czone_section_map(section, CZONE_MAP_BACKED);
+	unsigned long *zero = czone_section_map(section, CZONE_MAP_ZERO);
+
+	*changed = czone_bitmap_touch(backed, bit, nr, host_order);
+	return czone_bitmap_clear(zero, bit, nr) == nr;
+}
+
+/*
+ * Who asked for the pages may never touch them, now that they need not be
+ * cleared: make true what the map says.
+ */
+static void czone_touch_pages(struct page *page, unsigned long nr, unsigned int host_order)
+{
+	unsigned long i, step = min(nr, 1UL << host_order);
 
 	for (i = 0; i < nr; i++)
 		VM_WARN_ON_ONCE(memchr_inv(page_address(page + i), 0, PAGE_SIZE));
@@ -217,22 +221,21 @@ bool __czone_page_allocated(struct page *page, unsigned int order, bool init)
 {
 	unsigned long off = page_to_pfn(page) - czone_pool.start_pfn;
 	struct czone_section *section = &czone_pool.section[off / PAGES_PER_SECTION];
-	unsigned long *backed = czone_section_map(section, CZONE_MAP_BACKED);
-	unsigned long *zero = czone_section_map(section, CZONE_MAP_ZERO);
-	unsigned long bit = off % PAGES_PER_SECTION, nr = 1UL << order, changed;
+	unsigned int host_order = READ_ONCE(czone_backing_order);
+	unsigned long bit = off % PAGES_PER_SECTION, changed;
 	bool is_zero;
 
 	/* The most frequent case, in a few instructions. */
-	if (!order && test_bit(bit, backed) && !test_bit(bit, zero))
+	if (!order && test_bit(bit, czone_section_map(section, CZONE_MAP_BACKED)) &&
+	    !test_bit(bit, czone_section_map(section, CZONE_MAP_ZERO)))
 		return init;
 
-	is_zero = czone_bitmap_clear(zero, bit, nr) == nr;
-	changed = czone_touch(backed, bit, nr);
+	is_zero = czone_section_use(section, bit, 1UL << order, host_order, &changed);
 	if (changed)
 		atomic_long_add(changed, &zone_to_czone(page_zone(page))->nr_backed);
 	if (!init || !is_zero)
 		return init;
-	czone_touch_zero(page, nr);
+	czone_touch_pages(page, 1UL << order, host_order);
 	return false;
 }
 

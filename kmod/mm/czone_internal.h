@@ -115,6 +115,21 @@ struct czone {
 	struct czone_idle idle;
 };
 
+/* Both maps of a section are in one piece of memory. */
+enum czone_page_map {
+	CZONE_MAP_BACKED,
+	CZONE_MAP_ZERO,
+	CZONE_NR_MAPS,
+};
+
+static inline unsigned long *czone_section_map(const struct czone_section *section,
+					       enum czone_page_map which)
+{
+	unsigned long *maps = READ_ONCE(section->maps);
+
+	return maps ? maps + which * BITS_TO_LONGS(PAGES_PER_SECTION) : NULL;
+}
+
 /**
  * struct czone_section - a section of the region, and its memmap
  * @maps:	bits per page, kept for ever; czone_backed.c
@@ -253,12 +268,16 @@ unsigned long czone_set_backed(unsigned long pfn, unsigned long nr);
 unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr);
 unsigned long czone_pages_taken(unsigned long pfn, unsigned long nr);
 void czone_pages_not_taken(unsigned long pfn, unsigned long nr);
-int czone_section_alloc_maps(struct czone_section *section);
+int czone_section_alloc_maps(struct czone_section *section, bool zeroed);
+bool czone_section_use(struct czone_section *section, unsigned long bit, unsigned long nr,
+		       unsigned int host_order, unsigned long *changed);
 void czone_forget_zeroes(void);
 unsigned long czone_bitmap_set(unsigned long *map, unsigned long start, unsigned long nr);
 unsigned long czone_bitmap_clear(unsigned long *map, unsigned long start, unsigned long nr);
 unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
 				  unsigned long nr);
+unsigned long czone_bitmap_touch(unsigned long *backed, unsigned long bit, unsigned long nr,
+				 unsigned int host_order);
 
 /* czone_page.c: the page allocator's side */
 int czone_zone_init(struct czone *cz, int nid);

@@ -21,12 +21,8 @@
 #include "czone_internal.h"
 
 /* Per-cpu lists hide free pages from everybody else: keep them short. */
-#include <linux/debugfs.h>
-static u32 pcp_high = 256, pcp_batch = 63;
-#define CZONE_PCP_HIGH		pcp_high
-#define CZONE_PCP_BATCH		pcp_batch
-static int __init pcpdbg(void){debugfs_create_u32("pcp_high",0600,NULL,&pcp_high);debugfs_create_u32("pcp_batch",0600,NULL,&pcp_batch);return 0;}
-late_initcall(pcpdbg);
+#define CZONE_PCP_HIGH		256
+#define CZONE_PCP_BATCH		63
 
 /*
  * How long an allocation waits for pages that are with the host; a page that
@@ -448,8 +444,8 @@ void czone_show_mem(void)
 static void czone_set_pcp(struct zone *zone)
 {
 	unsigned long share = zone_managed_pages(zone) / 8 / num_possible_cpus();
-	int high = clamp_t(unsigned long, share, 8UL, CZONE_PCP_HIGH);
-	int batch = clamp_t(int, high / 4, 1, CZONE_PCP_BATCH);
+	int high = clamp(share, 8UL, CZONE_PCP_HIGH);
+	int batch = clamp(high / 4, 1, CZONE_PCP_BATCH);
 	int cpu;
 
 	zone->pageset_high_min = high;

@@ -151,7 +151,7 @@ static int czone_section_online(unsigned long nr)
 	if (section->online)
 		return 0;
 
-	ret = czone_section_alloc_maps(section);
+	ret = czone_section_alloc_maps(section, czone_pool.zeroed);
 	if (ret)
 		return ret;
 

@@ -12,6 +12,7 @@
 #include <linux/percpu.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
 
 #include "internal.h"
 #include "czone_internal.h"
@@ -123,6 +124,94 @@ static void test_backed_map(struct kunit *test)
 	}
 	KUNIT_EXPECT_EQ(test, total, (long)bitmap_weight(map, MAP_BITS));
 	KUNIT_EXPECT_EQ(test, total, (long)naive_weight(array, 0, MAP_BITS));
+}
+
+/*
+ * Both maps of a section, through the life of its pages
+ */
+static void test_zero_map(struct kunit *test)
+{
+	struct czone_section section = {};
+	unsigned long *backed, *zero, changed;
+
+	KUNIT_ASSERT_EQ(test, czone_section_alloc_maps(&section, false), 0);
+	backed = czone_section_map(&section, CZONE_MAP_BACKED);
+	zero = czone_section_map(&section, CZONE_MAP_ZERO);
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(backed, PAGES_PER_SECTION));
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(zero, PAGES_PER_SECTION));
+
+	/* Nothing is known: cleared if that was asked for, and touched. */
+	KUNIT_EXPECT_FALSE(test, czone_section_use(&section, 8, 4, 0, &changed));
+	KUNIT_EXPECT_EQ(test, czone_bitmap_weight(backed, 0, PAGES_PER_SECTION), 4UL);
+
+	/* The host has taken some of it. One page that it has not spoils a range. */
+	czone_bitmap_clear(backed, 8, 3);
+	czone_bitmap_set(zero, 8, 3);
+	KUNIT_EXPECT_TRUE(test, czone_section_use(&section, 8, 1, 0, &changed));
+	KUNIT_EXPECT_FALSE(test, czone_section_use(&section, 8, 1, 0, &changed));
+	KUNIT_EXPECT_FALSE(test, czone_section_use(&section, 8, 4, 0, &changed));
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(zero, PAGES_PER_SECTION));
+	kfree(section.maps);
+
+	/* A region that was all zero when it came, on large host pages */
+	section.maps = NULL;
+	KUNIT_ASSERT_EQ(test, czone_section_alloc_maps(&section, true), 0);
+	backed = czone_section_map(&section, CZONE_MAP_BACKED);
+	zero = czone_section_map(&section, CZONE_MAP_ZERO);
+	KUNIT_EXPECT_TRUE(test, bitmap_full(zero, PAGES_PER_SECTION));
+	KUNIT_EXPECT_TRUE(test, czone_section_use(&section, 512, 1, 9, &changed));
+	KUNIT_EXPECT_EQ(test, czone_bitmap_weight(backed, 0, PAGES_PER_SECTION), 512UL);
+	KUNIT_EXPECT_EQ(test, czone_bitmap_weight(zero, 512, 512), 511UL);
+	KUNIT_EXPECT_TRUE(test, czone_section_use(&section, 513, 1, 9, &changed));
+	KUNIT_EXPECT_FALSE(test, czone_section_use(&section, 512, 2, 9, &changed));
+	kfree(section.maps);
+}
+
+/*
+ * A touch of the first page of a host page, or of a hole in one
+ */
+struct touch_case {
+	const char *backed;		/* '#' or '.', a page each, before */
+	unsigned int host_order;
+	unsigned long start, nr;
+	const char *after;
+};
+
+static const struct touch_case touch_cases[] = {
+	{ "........", 0, 2, 1, "..#....." },
+	{ "..#.....", 0, 2, 1, "..#....." },
+	{ "........", 0, 4, 4, "....####" },
+	{ "........", 2, 5, 1, "....####" },	/* all of the host page */
+	{ "........", 2, 4, 2, "....####" },
+	{ "........", 1, 0, 4, "####...." },
+	{ "....#...", 2, 6, 1, "....#.#." },	/* parts of it went back */
+	{ "#.......", 2, 6, 1, "#...####" },
+	{ "########", 3, 3, 1, "########" },
+};
+
+static void touch_desc(const struct touch_case *c, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "\"%s\" order %u touch %lu+%lu", c->backed,
+		 c->host_order, c->start, c->nr);
+}
+
+KUNIT_ARRAY_PARAM(touch, touch_cases, touch_desc);
+
+static void test_touch(struct kunit *test)
+{
+	const struct touch_case *c = test->param_value;
+	unsigned long i, size = strlen(c->backed), before = 0, after = 0;
+	DECLARE_BITMAP(map, BITS_PER_LONG) = {};
+
+	for (i = 0; i < size; i++) {
+		__assign_bit(i, map, c->backed[i] == '#');
+		before += c->backed[i] == '#';
+		after += c->after[i] == '#';
+	}
+	KUNIT_EXPECT_EQ(test, czone_bitmap_touch(map, c->start, c->nr, c->host_order),
+			after - before);
+	for (i = 0; i < size; i++)
+		KUNIT_EXPECT_EQ_MSG(test, test_bit(i, map), c->after[i] == '#', "page %lu", i);
 }
 
 /*
@@ -467,6 +556,8 @@ static void test_idle(struct kunit *test)
 static struct kunit_case czone_cases[] = {
 	KUNIT_CASE_PARAM(test_find_run, run_gen_params),
 	KUNIT_CASE(test_backed_map),
+	KUNIT_CASE(test_zero_map),
+	KUNIT_CASE_PARAM(test_touch, touch_gen_params),
 	KUNIT_CASE_PARAM(test_gfp, gfp_gen_params),
 	KUNIT_CASE_PARAM(test_route, route_gen_params),
 	KUNIT_CASE_PARAM(test_batch, batch_gen_params),
