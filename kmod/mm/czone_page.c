@@ -31,6 +31,9 @@
 #define CZONE_ISOLATED_STEP	(HZ / 10)
 #define CZONE_ISOLATED_STEPS	20
 
+/* How often a reclaim without result waits for writeback, 0.1 s each time. */
+#define CZONE_WRITEBACK_STEPS	10
+
 /*
  * Routing
  *
@@ -212,6 +215,22 @@ static bool czone_wait_isolated(struct czone *cz, unsigned int order)
 }
 
 /*
+ * Reclaim has found nothing. Pages that are being written will do, once they
+ * are: without the wait a slow disk would have tasks killed.
+ */
+static bool czone_wait_writeback(struct czone *cz, gfp_t gfp, int step)
+{
+	/* Writeback may need what this task holds: then not for long. */
+	if (step >= (gfp & __GFP_FS ? CZONE_WRITEBACK_STEPS : 1))
+		return false;
+	if (!zone_page_state(&cz->zone, NR_ZONE_WRITE_PENDING) || fatal_signal_pending(current) ||
+	    czone_closing(cz))
+		return false;
+	reclaim_throttle(cz->zone.zone_pgdat, VMSCAN_THROTTLE_WRITEBACK);
+	return true;
+}
+
+/*
  * Make room in a strict zone: only its own cgroup's pages count. Clean file
  * pages go before anything is killed, as for a cgroup at its limit.
  */
@@ -219,6 +238,7 @@ unsigned long czone_try_to_free_pages(struct czone *cz, unsigned int order, gfp_
 {
 	struct mem_cgroup *memcg;
 	unsigned long progress;
+	int step = 0;
 
 	if (czone_wait_isolated(cz, order))
 		return 1;
@@ -230,8 +250,10 @@ unsigned long czone_try_to_free_pages(struct czone *cz, unsigned int order, gfp_
 	memcg = czone_get_memcg(cz);
 	if (!memcg)
 		return 0;
-	progress = try_to_free_mem_cgroup_pages(memcg, max(1UL << order, SWAP_CLUSTER_MAX), gfp,
-						MEMCG_RECLAIM_MAY_SWAP, NULL);
+	do {
+		progress = try_to_free_mem_cgroup_pages(memcg, max(1UL << order, SWAP_CLUSTER_MAX),
+							gfp, MEMCG_RECLAIM_MAY_SWAP, NULL);
+	} while (!progress && czone_wait_writeback(cz, gfp, step++));
 	css_put(&memcg->css);
 	return progress;
 }
@@ -311,7 +333,8 @@ void __czone_leave_swap(struct mem_cgroup *old)
 
 /*
  * How many more pages the cgroup can have, as far as its zone limits that. One
- * that may spill does not: the VM's other memory has limits of its own.
+ * that may spill does not: the VM's other memory has limits of its own. A small
+ * zone is full before the cgroup's statistics are flushed in the usual course.
  */
 unsigned long __czone_dirty_headroom(struct mem_cgroup *memcg)
 {
@@ -323,6 +346,8 @@ unsigned long __czone_dirty_headroom(struct mem_cgroup *memcg)
 	if (cz && !(cz->flags & CZONE_CREATE_SPILL))
 		nr = zone_page_state(&cz->zone, NR_FREE_PAGES);
 	rcu_read_unlock();
+	if (nr != PAGE_COUNTER_MAX)
+		mem_cgroup_flush_stats(memcg);
 	return nr;
 }
 

@@ -152,11 +152,10 @@ def test_a_writer_does_not_fill_its_zone_with_dirty_cache(microvm, lru, load):
     c = Container(microvm, "writer", 32 * MIB)
     microvm.guest.run(f"container start writer sh -c '{load}; echo over $?'"
                       if load.startswith("dd") else f"container start writer {load}")
-    peak = 0
+    zone, peak = f"czone{c.zone.id}", 0
     stop = time.monotonic() + 2 * STEP_S
     while not any(word in c.log() for word in ("over", "ready")):
-        s = statistics(c)
-        peak = max(peak, s["file_dirty"] + s["file_writeback"])
+        peak = max(peak, zoneinfo(microvm)[zone]["nr_zone_write_pending"] * PAGE)
         assert events(c)["oom_kill"] == 0, c.log()
         assert time.monotonic() < stop, c.log()
         time.sleep(0.2)
@@ -374,7 +373,7 @@ def buddyinfo(microvm):
 def test_meminfo_moves_by_the_zone(microvm):
     def meminfo():
         return numbers(microvm, "/proc/meminfo")
-    noise = 2 << 10     # KiB
+    noise = 6 << 10     # KiB: what the kernel has for a container, and the shells here
     write(microvm, 3, "/proc/sys/vm/drop_caches")
     first = meminfo()
     c = Container(microvm, "counted", 256 * MIB)
