@@ -115,21 +115,6 @@ struct czone {
 	struct czone_idle idle;
 };
 
-/* Both maps of a section are in one piece of memory. */
-enum czone_page_map {
-	CZONE_MAP_BACKED,
-	CZONE_MAP_ZERO,
-	CZONE_NR_MAPS,
-};
-
-static inline unsigned long *czone_section_map(const struct czone_section *section,
-					       enum czone_page_map which)
-{
-	unsigned long *maps = READ_ONCE(section->maps);
-
-	return maps ? maps + which * BITS_TO_LONGS(PAGES_PER_SECTION) : NULL;
-}
-
 /**
  * struct czone_section - a section of the region, and its memmap
  * @maps:	bits per page, kept for ever; czone_backed.c
@@ -149,6 +134,21 @@ struct czone_section {
 	bool retiring;
 	bool memmap_backed;
 };
+
+/* Both maps of a section are in one piece of memory. */
+enum czone_page_map {
+	CZONE_MAP_BACKED,
+	CZONE_MAP_ZERO,
+	CZONE_NR_MAPS,
+};
+
+static inline unsigned long *czone_section_map(const struct czone_section *section,
+					       enum czone_page_map which)
+{
+	unsigned long *maps = READ_ONCE(section->maps);
+
+	return maps ? maps + which * BITS_TO_LONGS(PAGES_PER_SECTION) : NULL;
+}
 
 /*
  * struct czone_pool - the region, cut into blocks
