@@ -259,7 +259,7 @@ static int czone_set_file_zone(struct czone *cz, u32 id)
 
 	if (!id)
 		return 0;
-	file_zone = czone_find(id);
+	file_zone = xa_load(&czones, id);
 	if (!file_zone)
 		return -ENOENT;
 	/* One step: what is shared lies where everybody says that it does. */

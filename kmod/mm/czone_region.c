@@ -118,7 +118,9 @@ static void __ref czone_section_init(unsigned long start, unsigned long end)
 	first = *page;
 
 	for (pfn = start; pfn < end; pfn += pageblock_nr_pages) {
-		for (page = pfn_to_page(pfn); page < pfn_to_page(pfn) + pageblock_nr_pages; page++) {
+		struct page *block_end = pfn_to_page(pfn) + pageblock_nr_pages;
+
+		for (page = pfn_to_page(pfn); page < block_end; page++) {
 			*page = first;
 			INIT_LIST_HEAD(&page->lru);
 			set_page_address(page, page_to_virt(page));
@@ -270,7 +272,8 @@ static void czone_sections_retire(unsigned long *retired)
 		end = nr + 1;
 		if (!czone_pool.section[nr].online)
 			continue;
-		while (end < nr_sections && test_bit(end, retired) && czone_pool.section[end].online)
+		while (end < nr_sections && test_bit(end, retired) &&
+		       czone_pool.section[end].online)
 			end++;
 		if (!czone_sections_offline(nr, end))
 			continue;
@@ -281,6 +284,14 @@ static void czone_sections_retire(unsigned long *retired)
 		}
 		czone_sections_changed();
 	}
+}
+
+/* Look for idle sections in @delay at the latest; what is due earlier stays. */
+static void czone_look_in(unsigned long delay)
+{
+	if (!queue_delayed_work(system_unbound_wq, &czone_section_work, delay) &&
+	    time_before(jiffies + delay, READ_ONCE(czone_section_work.timer.expires)))
+		mod_delayed_work(system_unbound_wq, &czone_section_work, delay);
 }
 
 /**
@@ -323,7 +334,7 @@ void czone_give_idle_sections(struct czone_request *req, unsigned long idle)
 	czone_give_sections(req, retired);
 	bitmap_free(retired);
 	if (next != ULONG_MAX)
-		queue_delayed_work(system_unbound_wq, &czone_section_work, next);
+		czone_look_in(next);
 }
 
 static unsigned long czone_section_delay(void)
@@ -347,7 +358,7 @@ static void czone_section_fn(struct work_struct *work)
 /* There may be idle sections, and a host that takes their memmap. */
 void czone_sections_changed(void)
 {
-	queue_delayed_work(system_unbound_wq, &czone_section_work, czone_section_delay());
+	czone_look_in(czone_section_delay());
 }
 
 /**
