@@ -724,6 +724,7 @@ Test(device, reboot_fails_requests_and_empties_the_pool)
 	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), 0);
 	cr_assert_eq(fe.offers, 2);
 	cr_assert_eq(fe_allocated(fe.pool_fd), 0, "the new kernel finds old data");
+	cr_assert_eq(fe.offer_flags, VIRTIO_CZONE_REGION_ZERO);
 	cr_assert_eq(device_returned(fe.device), 0, "cleaning is no return");
 	cr_assert_eq(ping(LIMIT_MS), 0);
 	fe_close(&fe);
@@ -743,6 +744,7 @@ Test(device, driver_bound_again_keeps_its_zones)
 	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), 0);
 	cr_assert_eq(fe.offers, 2);
 	cr_assert_eq(fe_allocated(fe.pool_fd), 4 * MIB, "live zones were punched");
+	cr_assert_eq(fe.offer_flags, 0, "said to be zero without having been released");
 	fe_close(&fe);
 }
 

@@ -438,6 +438,7 @@ static void answer(struct front_end *fe, const struct virtio_czone_request *requ
 	case VIRTIO_CZONE_OP_PING:
 		break;
 	case VIRTIO_CZONE_OP_ADD_REGION:
+		fe->offer_flags = le64toh(request->arg[2]);
 		fe->offers++;
 		r.status = fe->add_region_status;
 		break;

@@ -63,6 +63,7 @@ struct front_end {
 	atomic_uint_least64_t keeps;	/* STATS: bytes of pool that this kernel has */
 	atomic_int add_region_status;
 	atomic_int offers;		/* ADD_REGION seen */
+	atomic_uint_least64_t offer_flags;	/* of the last one */
 	pthread_mutex_t lock;
 	struct virtio_czone_request last;	/* the last one without a rule for it */
 	struct virtio_czone_reply answer;	/* what it gets; id is filled in */
