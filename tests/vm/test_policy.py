@@ -109,7 +109,7 @@ def test_a_process_that_moves_takes_its_pages_along_when_told_to(microvm, origin
     assert a.verify() == 16 * MIB
     microvm.guest.run(f"kill -9 {a.pid}; sleep 0.3")
     end(b, a)
-    assert microvm.pool() <= 4 * MIB
+    assert microvm.vm.stats().pool_used == 0
 
 
 # ---- attach, with and without what there is
@@ -278,7 +278,7 @@ def test_a_refused_destroy_leaves_a_zone_that_works(microvm):
     # The file's clean pages may be dropped instead.
     assert report.migrated >= 28 * MIB and report.migrated + report.dropped >= 32 * MIB
     assert (report.stuck_pinned, report.stuck_poisoned, report.stuck_other) == (0, 0, 0)
-    assert microvm.pool() <= before + 64 * PAGE
+    assert microvm.pool() <= before + 4 * MIB     # its memory map may follow later
     assert c.verify() == 24 * MIB
     assert c.idle() == 8 * MIB
     c.zone = None
