@@ -335,7 +335,8 @@ struct mem_cgroup *__czone_enter_swap(swp_entry_t entry);
 void __czone_leave_swap(struct mem_cgroup *old);
 unsigned long __czone_dirty_headroom(struct mem_cgroup *memcg);
 unsigned long __czone_rss(struct task_struct *task);
-unsigned long __czone_unavailable(void);
+unsigned long __czone_free_pages(void);
+unsigned long __czone_file_pages(void);
 bool czone_has_pcps(int cpu);
 void czone_show_mem(void);
 struct folio *__czone_alloc_shared(struct address_space *mapping, gfp_t gfp, unsigned int order);
@@ -456,9 +457,14 @@ static inline unsigned long czone_rss(struct task_struct *task)
 	return czone_active() ? __czone_rss(task) : 0;
 }
 
-static inline unsigned long czone_unavailable(void)
+static inline unsigned long czone_free_pages(void)
 {
-	return czone_active() ? __czone_unavailable() : 0;
+	return czone_active() ? __czone_free_pages() : 0;
+}
+
+static inline unsigned long czone_file_pages(void)
+{
+	return czone_active() ? __czone_file_pages() : 0;
 }
 
 /* A folio for the page cache of @mapping; it is charged already if containers share it. */
@@ -595,7 +601,12 @@ static inline unsigned long czone_rss(struct task_struct *task)
 	return 0;
 }
 
-static inline unsigned long czone_unavailable(void)
+static inline unsigned long czone_free_pages(void)
+{
+	return 0;
+}
+
+static inline unsigned long czone_file_pages(void)
 {
 	return 0;
 }

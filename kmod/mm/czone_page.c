@@ -374,10 +374,9 @@ unsigned long __czone_rss(struct task_struct *task)
 	return rss;
 }
 
-/* Free memory and file cache that are counted for the VM, but are of zones. */
-unsigned long __czone_unavailable(void)
+/* Free memory that is counted for the VM, but only containers can have. */
+unsigned long __czone_free_pages(void)
 {
-	struct zone *movable = &NODE_DATA(czone_pool.nid)->node_zones[ZONE_MOVABLE];
 	unsigned long nr = 0;
 	struct zone *zone;
 
@@ -385,12 +384,18 @@ unsigned long __czone_unavailable(void)
 	for_each_czone(zone)
 		nr += zone_page_state(zone, NR_FREE_PAGES);
 	rcu_read_unlock();
-
-	/* That is where their LRU pages are counted; with others, if it has any. */
-	if (!managed_zone(movable))
-		nr += zone_page_state(movable, NR_ZONE_ACTIVE_FILE) +
-		      zone_page_state(movable, NR_ZONE_INACTIVE_FILE);
 	return nr;
+}
+
+/* And file cache, counted at the node's movable zone; if that has pages, unknown. */
+unsigned long __czone_file_pages(void)
+{
+	struct zone *movable = &NODE_DATA(czone_pool.nid)->node_zones[ZONE_MOVABLE];
+
+	if (managed_zone(movable))
+		return 0;
+	return zone_page_state(movable, NR_ZONE_ACTIVE_FILE) +
+	       zone_page_state(movable, NR_ZONE_INACTIVE_FILE);
 }
 
 /*
