@@ -34,6 +34,7 @@ int cgroup_find_mount(const char *mountinfo, char *ret_path, size_t size)
 	FILE *file = fopen(mountinfo, "re");
 	char *line = NULL;
 	size_t room = 0;
+	int r;
 
 	if (!file)
 		return czone_fail(-errno, "%s: %s", mountinfo, strerror(errno));
@@ -58,10 +59,13 @@ int cgroup_find_mount(const char *mountinfo, char *ret_path, size_t size)
 		else if (strlen(field) < size)
 			found = strcpy(ret_path, field);
 	}
+	r = found || feof(file) ? 0 : -errno;
 	free(line);
 	fclose(file);
 	if (found)
 		return 0;
+	if (r < 0)
+		return czone_fail(r, "%s: %s", mountinfo, strerror(-r));
 	if (elsewhere)
 		return czone_fail(-EOPNOTSUPP, "cgroup v2 is mounted here without the root of its hierarchy");
 	return czone_fail(-EOPNOTSUPP, "cgroup v2 is not mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup");
