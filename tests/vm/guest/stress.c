@@ -185,9 +185,13 @@ static void drop_some(struct area *a)
 {
 	size_t from = below(a->pages), to = from + 1 + below(a->pages - from);
 
-	if (a->kind > HUGE || madvise(a->map + from * PAGE, (to - from) * PAGE, MADV_DONTNEED))
+	bool dropped;
+
+	if (a->kind > HUGE)
 		return;
-	for (size_t page = from; page < to; page++) {
+	/* It fails at the first page that is locked, and has dropped those before. */
+	dropped = !madvise(a->map + from * PAGE, (to - from) * PAGE, MADV_DONTNEED);
+	for (size_t page = from; dropped && page < to; page++) {
 		for (unsigned int i = 0; i < 4; i++) {
 			if (!*word(a, page, i))
 				continue;
