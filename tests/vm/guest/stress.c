@@ -265,6 +265,7 @@ static czone_vm *vm;
 static czone *zone[ZONES];
 static pid_t user[ZONES];
 static int fail_nth;		/* /proc/thread-self/fail-nth */
+static int make_it_fail;	/* /proc/self/make-it-fail */
 
 /* The nth allocation from here on fails; 0 switches that off. */
 static void inject(unsigned int nth)
@@ -515,7 +516,8 @@ static bool faults(void)
 
 static void fail_at_random(bool on)
 {
-	write_text("/proc/self/make-it-fail", on ? "1" : "0");
+	if (pwrite(make_it_fail, on ? "1" : "0", 1, 0) != 1)
+		err(1, "make-it-fail");
 }
 
 static void requests(unsigned int count, uint64_t seed)
@@ -575,8 +577,9 @@ static void begin(const char *probability)
 	write_text(INJECT "fail_page_alloc/min-order", "0");
 	write_text(INJECT "fail_page_alloc/ignore-gfp-highmem", "N");
 	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	if (fail_nth < 0)
-		err(1, "fail-nth");
+	make_it_fail = open("/proc/self/make-it-fail", O_RDWR | O_CLOEXEC);
+	if (fail_nth < 0 || make_it_fail < 0)
+		err(1, "fail-nth, make-it-fail");
 
 	if (mkdir(ROOT PARENT, 0755) && errno != EEXIST)
 		err(1, ROOT PARENT);
