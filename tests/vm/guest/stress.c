@@ -414,7 +414,7 @@ static int make(enum request request, unsigned int i)
 	case CREATE:
 		return create(i, 2);
 	case ATTACH:
-		return czone_attach_cgroup(zone[i], cgroup(i, false), 0);
+		return czone_attach_cgroup(zone[i], cgroup(i, false), 0, 0, NULL);
 	case GROW:
 		return czone_resize(zone[i], 4 * CZONE_BLOCK, 0);
 	case SHRINK:
@@ -440,7 +440,7 @@ static void prepare(enum request request)
 		return;
 	r = create(0, request == SHRINK ? 4 : 2);
 	if (!r && request != ATTACH)
-		r = czone_attach_cgroup(zone[0], cgroup(0, false), 0);
+		r = czone_attach_cgroup(zone[0], cgroup(0, false), 0, 0, NULL);
 	if (r)
 		errx(1, "preparing %s: %s", request_name[request], czone_error_detail());
 	if (request == ATTACH)
