@@ -12,7 +12,7 @@ static void probe_zones(struct probe *probe)
 	struct czone_vm_stats stats = CZONE_INIT(stats);
 	czone_vm *here;
 
-	if (czone_open("guest:", &here) < 0) {
+	if (czone_open(NULL, &here) < 0) {
 		probe_say(probe, "zones", CZONE_PROBE_MISSING,
 			  "boot the kernel that script/build-kernel makes (CONFIG_CZONE=y)",
 			  "%s", czone_error_detail());
