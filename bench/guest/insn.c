@@ -152,7 +152,7 @@ static czone_vm *open_vm(void)
 {
 	czone_vm *vm;
 
-	if (czone_open("guest:", &vm) < 0)
+	if (czone_open(NULL, &vm) < 0)
 		errx(2, "czone_open: %s", czone_error_detail());
 	return vm;
 }

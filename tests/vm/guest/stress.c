@@ -587,7 +587,7 @@ static void begin(const char *probability)
 	for (unsigned int i = 0; i < ZONES; i++)
 		if (mkdir(cgroup(i, true), 0755) && errno != EEXIST)
 			err(1, "%s", cgroup(i, true));
-	if (czone_open("guest:", &vm))
+	if (czone_open(NULL, &vm))
 		errx(1, "%s", czone_error_detail());
 }
 
