@@ -57,8 +57,13 @@ unsigned long czone_bitmap_clear(unsigned long *map, unsigned long start, unsign
 	for_each_word(map, start, nr, word, mask) {
 		if (!(READ_ONCE(*word) & mask))
 			continue;
-		changed += hweight_long(mask &
-					atomic_long_fetch_andnot(mask, (atomic_long_t *)word));
+		/* A whole word needs no compare-and-exchange loop. */
+		if (mask == ~0UL)
+			changed += hweight_long(xchg(word, 0));
+		else
+			changed += hweight_long(mask &
+						atomic_long_fetch_andnot(mask,
+									 (atomic_long_t *)word));
 	}
 	return changed;
 }
@@ -103,6 +108,17 @@ static unsigned long czone_map_clear(enum czone_page_map which, unsigned long pf
 	return changed;
 }
 
+/* Is one of the pages backed? */
+bool czone_range_backed(unsigned long pfn, unsigned long nr)
+{
+	unsigned long *map, bit, n;
+
+	for_each_section(CZONE_MAP_BACKED, pfn, nr, map, bit, n)
+		if (map && find_next_bit(map, bit + n, bit) < bit + n)
+			return true;
+	return false;
+}
+
 /* How many of the pages are backed. */
 unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr)
 {
@@ -138,6 +154,8 @@ void czone_pages_not_taken(unsigned long pfn, unsigned long nr)
  * czone_section_alloc_maps - before the first page of a section can be had
  * @section: whose maps are kept from then on, whatever becomes of its struct pages
  * @zeroed: all of it reads as zero
+ *
+ * Return: 0 or -ENOMEM.
  */
 int czone_section_alloc_maps(struct czone_section *section, bool zeroed)
 {
@@ -150,7 +168,8 @@ int czone_section_alloc_maps(struct czone_section *section, bool zeroed)
 		return -ENOMEM;
 	if (zeroed)
 		bitmap_set(maps, CZONE_MAP_ZERO * PAGES_PER_SECTION, PAGES_PER_SECTION);
-	WRITE_ONCE(section->maps, maps);
+	/* Readers without a lock see what is in them, too. */
+	smp_store_release(&section->maps, maps);
 	return 0;
 }
 

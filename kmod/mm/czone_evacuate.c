@@ -354,10 +354,11 @@ static int czone_consider_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	struct czone_intake *in = walk->private;
 	struct folio *folio;
 	pte_t *start, *pte;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table */
 
 	ptl = pmd_trans_huge_lock(pmd, walk->vma);
 	if (ptl) {
+		__acquire(ptl);		/* sparse does not see it */
 		if (pmd_present(*pmd) && !is_huge_zero_pmd(*pmd))
 			czone_consider(in, pmd_folio(*pmd), HPAGE_PMD_NR);
 		spin_unlock(ptl);
@@ -368,6 +369,7 @@ static int czone_consider_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 		walk->action = ACTION_AGAIN;
 		return 0;
 	}
+	__acquire(RCU);		/* pte_unmap() ends it; nor does it see where that begins */
 	for (pte = start; addr < end; pte++, addr += PAGE_SIZE) {
 		pte_t ptent = ptep_get(pte);
 
@@ -434,8 +436,10 @@ static void czone_take_in_tasks(struct czone_intake *in)
  *
  * All memory is looked through, as a page does not tell its cgroup's others,
  * and then the private memory of the cgroup's tasks. Clean cache in the zone may
- * be dropped, but nobody is killed for it. -ENOSPC: the zone is full, or its
- * cgroup is. -ETIMEDOUT: the time was over.
+ * be dropped, but nobody is killed for it.
+ *
+ * Return: 0, -ENOSPC: the zone is full, or its cgroup is, -ETIMEDOUT: the time
+ * was over.
  */
 int czone_move_in(struct czone *cz, unsigned long deadline, u64 *result)
 {

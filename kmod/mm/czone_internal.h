@@ -265,6 +265,7 @@ unsigned long czone_memmap_section(phys_addr_t addr);
 
 /* czone_backed.c: what the host has behind each page */
 unsigned long czone_set_backed(unsigned long pfn, unsigned long nr);
+bool czone_range_backed(unsigned long pfn, unsigned long nr);
 unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr);
 unsigned long czone_pages_taken(unsigned long pfn, unsigned long nr);
 void czone_pages_not_taken(unsigned long pfn, unsigned long nr);

@@ -364,6 +364,7 @@ unsigned long __czone_rss(struct task_struct *task)
 	task = find_lock_task_mm(task);
 	if (!task)
 		return 0;
+	__acquire(&task->alloc_lock);	/* for sparse, which does not look inside */
 	rcu_read_lock();
 	memcg = mem_cgroup_from_task(task);
 	cz = memcg ? READ_ONCE(memcg->czone) : NULL;

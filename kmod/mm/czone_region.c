@@ -633,7 +633,7 @@ unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len)
 			spin_lock_irq(&czone_pool.lock);
 		}
 		if (test_bit(start, czone_pool.used) ||
-		    !czone_weigh_backed(czone_block_pfn(start), CZONE_BLOCK_PAGES)) {
+		    !czone_range_backed(czone_block_pfn(start), CZONE_BLOCK_PAGES)) {
 			if (*len)
 				break;
 			continue;

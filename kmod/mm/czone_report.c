@@ -528,7 +528,7 @@ int czone_give_pages(struct czone_request *req, struct czone *cz, unsigned long 
 		unsigned long block = czone_pfn_block(walk.pfn);
 
 		if (czone_block_zone(block) != &cz->zone ||
-		    !czone_weigh_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES)) {
+		    !czone_range_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES)) {
 			walk.pfn = czone_block_pfn(block + 1);
 			continue;
 		}
@@ -587,7 +587,7 @@ static void czone_giver_add_blocks(struct czone_giver *giver, unsigned long bloc
 {
 	unsigned long pfn = czone_block_pfn(block), pages = nr << CZONE_BLOCK_ORDER;
 
-	if (!czone_have_transport() || !czone_weigh_backed(pfn, pages)) {
+	if (!czone_have_transport() || !czone_range_backed(pfn, pages)) {
 		czone_free_blocks(block, nr);
 		return;
 	}
@@ -799,7 +799,7 @@ static void czone_round_backed(unsigned int order)
 	for (block = 0; block < czone_pool.nr_blocks; block++) {
 		zone = czone_block_zone(block);
 		for (pfn = czone_block_pfn(block); pfn < czone_block_pfn(block + 1); pfn += nr)
-			if (czone_weigh_backed(pfn, nr))
+			if (czone_range_backed(pfn, nr))
 				atomic_long_add(czone_set_backed(pfn, nr),
 						&zone_to_czone(zone)->nr_backed);
 	}

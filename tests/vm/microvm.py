@@ -187,6 +187,17 @@ class MicroVM:
                 return now
             time.sleep(0.1)
 
+    def settle(self):
+        """Wait until the memory map of zones that are gone has come back, as far as it does."""
+        end = time.monotonic() + 5
+        last = None
+        while time.monotonic() < end:
+            stats = self.vm.stats()
+            if not stats.metadata or (stats.zones and stats.metadata == last):
+                return
+            last = stats.metadata
+            time.sleep(0.1 if not stats.zones else 1.2)
+
     def __enter__(self):
         return self
 

@@ -48,7 +48,7 @@ enum virtio_czone_op {
 	VIRTIO_CZONE_OP_ADD_REGION,	/* arg0 start, arg1 size, arg2 VIRTIO_CZONE_REGION_* */
 	VIRTIO_CZONE_OP_CREATE,		/* arg0 size, arg1 flags, arg2 file zone -> zone, extents */
 	VIRTIO_CZONE_OP_RESIZE,		/* zone, arg0 size -> extents */
-	VIRTIO_CZONE_OP_ATTACH,		/* zone, path of a cgroup, arg0 flags -> enum czone_result */
+	VIRTIO_CZONE_OP_ATTACH,		/* zone, path of a cgroup, arg0 flags; as DESTROY */
 	VIRTIO_CZONE_OP_DESTROY,	/* zone, arg0 CZONE_DESTROY_* -> enum czone_result */
 	VIRTIO_CZONE_OP_RECLAIM,	/* zone, arg0 bytes, arg1 CZONE_RECLAIM_*; same */
 	VIRTIO_CZONE_OP_STATS,		/* zone -> enum czone_stat */
