@@ -2,8 +2,8 @@
 /*
  * Run a command in a zone of its own, inside a guest, and print what it used
  * and what came back. Use it to try zones without any container engine, or as
- * a start for your own launcher: the command is born in its cgroup, so that
- * its first page is in the zone already.
+ * a start for your own launcher: czone_spawn() lets the command be born in its
+ * cgroup, so that its first page is in the zone already.
  *
  *	guest-run [--size MIB] [--cgroup PARENT] [--spill] COMMAND [ARGUMENT...]
  *
@@ -17,7 +17,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <linux/sched.h>
 #include <mntent.h>
 #include <poll.h>
 #include <signal.h>
@@ -27,7 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,7 +40,6 @@ struct run {
 	czone_vm *vm;
 	czone *zone;
 	sigset_t signals;		/* blocked here: what ends us, and SIGCHLD */
-	sigset_t old_signals;
 };
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -141,50 +138,18 @@ no_cgroup:
 	goto out;
 }
 
-/* In the child: become the command, or tell the parent why not. */
-static _Noreturn void become(char **argv, int report, const sigset_t *signals)
-{
-	int error;
-
-	sigprocmask(SIG_SETMASK, signals, NULL);
-	execvp(argv[0], argv);
-	error = errno;
-	if (write(report, &error, sizeof(error)) < 0)
-		_exit(125);
-	_exit(error == ENOENT ? 127 : 126);
-}
-
 /* Start the command inside its cgroup. The pid, or -errno. */
-static pid_t start(struct run *run, char **argv)
+static pid_t start(const struct run *run, char **argv)
 {
-	struct clone_args args = {
-		.flags = CLONE_INTO_CGROUP,
-		.exit_signal = SIGCHLD,
-	};
-	int report[2], cgroup, error = 0;
-	pid_t pid;
+	struct czone_spawn_opts spawn = CZONE_INIT(spawn);
+	int64_t pid;
+	int r;
 
-	cgroup = open(run->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (cgroup < 0)
-		return -errno;
-	if (pipe2(report, O_CLOEXEC) < 0) {
-		error = errno;
-		close(cgroup);
-		return -error;
-	}
-	args.cgroup = cgroup;
-	pid = syscall(SYS_clone3, &args, sizeof(args));
-	error = pid < 0 ? errno : 0;
-	if (pid == 0)
-		become(argv, report[1], &run->old_signals);
-	close(cgroup);
-	close(report[1]);
-	if (pid < 0)
-		say("cannot start a process in %s: %s", run->directory, strerror(error));
-	else if (read(report[0], &error, sizeof(error)) == sizeof(error))
-		say("%s: %s", argv[0], strerror(error));
-	close(report[0]);
-	return pid < 0 ? -error : pid;
+	spawn.argv = (const char *const *)argv;
+	r = czone_spawn(run->zone, &spawn, NULL, &pid);
+	if (r < 0)
+		say("%s", czone_error_detail());
+	return r < 0 ? r : pid;
 }
 
 /* Wait for the command; pass on what would end us, and insist a little later. */
@@ -327,7 +292,7 @@ int main(int argc, char **argv)
 	sigaddset(&run.signals, SIGTERM);
 	sigaddset(&run.signals, SIGHUP);
 	sigaddset(&run.signals, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &run.signals, &run.old_signals);
+	sigprocmask(SIG_BLOCK, &run.signals, NULL);
 
 	if (czone_open(NULL, &run.vm) < 0) {
 		say("%s", czone_error_detail());
@@ -345,6 +310,8 @@ int main(int argc, char **argv)
 				status = wait_for(&run, pid);
 				empty_cgroup(&run);
 				print_usage_of_zone(&run, status, now() - started);
+			} else {
+				status = pid == -ENOENT ? 127 : 126;
 			}
 		}
 	}

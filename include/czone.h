@@ -291,6 +291,39 @@ struct czone_attach_report {
 CZONE_API int czone_attach_cgroup(czone *zone, const char *path, uint32_t flags,
 				  uint32_t timeout_ms, struct czone_attach_report *ret_report);
 
+/** A command to start. Zero means the default. */
+struct czone_spawn_opts {
+	size_t struct_size;
+	const char *const *argv;	/**< required: the command and its arguments, NULL-terminated; looked up in the caller's PATH without a / */
+	const char *const *envp;	/**< environment, NULL-terminated, or NULL: the caller's */
+	const char *directory;		/**< working directory, or NULL: the caller's */
+	const char *cgroup;		/**< one below the zone's cgroup, as a path for czone_attach_cgroup(); NULL: the zone's itself */
+	const int *fds;			/**< what become descriptors 0, 1, ... of the command, -1 being /dev/null; or NULL */
+	uint32_t n_fds;			/**< how many, at most 64. Of 0 to 2 those not given are the caller's; no others are passed on */
+	uint32_t timeout_ms;		/**< until the command runs */
+};
+
+/**
+ * Start a command inside the cgroup of a zone: it is born there, so that its
+ * first page comes from the zone already. The command is a child of the calling
+ * process, which has to wait for it (by either output), and begins with no
+ * signal blocked or ignored. Guest side only, as root or with write access to
+ * the cgroup.procs of the cgroup.
+ *
+ * Like fork(), it takes the longer the more memory the calling process has.
+ *
+ * @param ret_pidfd  NULL, or a pidfd (close-on-exec) for the caller to close: it
+ *                   polls readable when the command has ended; waitid(P_PIDFD, ...).
+ * @param ret_pid    NULL, or the process id.
+ * @return 0; -EOPNOTSUPP: not on the guest side; -ENOENT: no such zone, the zone
+ *         has no cgroup, or there is no such command; -EINVAL: the cgroup is not
+ *         below that of the zone; -EBUSY: the cgroup has controllers in its
+ *         cgroup.subtree_control, so that it can have no tasks; -ETIMEDOUT; else
+ *         what fork() and execve() say. Nothing runs then, and no child is left.
+ */
+CZONE_API int czone_spawn(czone *zone, const struct czone_spawn_opts *opts, int *ret_pidfd,
+			  int64_t *ret_pid);
+
 /**
  * Grow or shrink.
  * @param size  rounded up to CZONE_BLOCK, not 0.

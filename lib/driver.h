@@ -12,8 +12,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct czone_vm;
+
+#define CZONE_SPAWN_FDS_MAX 64
 
 /*
  * Arrays are indexed as kmod/include/uapi/linux/czone.h says; entries that the
@@ -40,6 +43,9 @@ struct czone_driver {
 	/* delay_ms 0 is off; NULL where zones cannot do it */
 	int (*set_idle)(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, uint64_t floor,
 			uint32_t timeout_ms);
+	/* outputs are never NULL; opts are complete; NULL where no process can be started */
+	int (*spawn)(struct czone_vm *vm, uint32_t id, const struct czone_spawn_opts *opts,
+		     int *ret_pidfd, pid_t *ret_pid);
 	int (*stats)(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_STAT_MAX]);
 	/* id of the first zone above `after`, 0 when there is none */
 	int (*next)(struct czone_vm *vm, uint32_t after, uint32_t *ret_id);

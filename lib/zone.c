@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define CGROUP_PATH_MAX 975		/* what a request to a guest has room for */
 
@@ -167,6 +168,50 @@ int czone_attach_cgroup(czone *zone, const char *path, uint32_t flags, uint32_t 
 		czone_results_out(ret_report, &report, sizeof(report));
 	}
 	return r;
+}
+
+static int check_spawn(const struct czone_spawn_opts *o)
+{
+	if (!o->argv || !o->argv[0] || !*o->argv[0])
+		return czone_fail(-EINVAL, "spawn options: argv is missing");
+	if (o->n_fds && !o->fds)
+		return czone_fail(-EINVAL, "spawn options: n_fds is %u, but fds is NULL", o->n_fds);
+	if (o->n_fds > CZONE_SPAWN_FDS_MAX)
+		return czone_fail(-EINVAL, "spawn options: n_fds is %u, more than %d", o->n_fds,
+				  CZONE_SPAWN_FDS_MAX);
+	return o->cgroup ? czone_cgroup_path_check(o->cgroup) : 0;
+}
+
+int czone_spawn(czone *zone, const struct czone_spawn_opts *opts, int *ret_pidfd, int64_t *ret_pid)
+{
+	struct czone_spawn_opts o = CZONE_INIT(o);
+	const struct czone_driver *driver;
+	int r = czone_zone_check(zone), pidfd;
+	pid_t pid;
+
+	if (r == 0)
+		r = czone_options_in(&o, sizeof(o), opts,
+				     czone_size_upto(struct czone_spawn_opts, timeout_ms),
+				     "spawn options");
+	if (r == 0)
+		r = check_spawn(&o);
+	if (r < 0)
+		return r;
+	driver = zone->vm->driver;
+	if (!driver->spawn)
+		return czone_fail(-EOPNOTSUPP, "%s: only on the guest side can a command be started", driver->name);
+	o.timeout_ms = czone_timeout(o.timeout_ms);
+	/* -ENOENT may be about the command */
+	r = driver->spawn(zone->vm, zone->id, &o, &pidfd, &pid);
+	if (r < 0)
+		return r;
+	if (ret_pidfd)
+		*ret_pidfd = pidfd;
+	else
+		close(pidfd);
+	if (ret_pid)
+		*ret_pid = pid;
+	return 0;
 }
 
 int czone_resize(czone *zone, uint64_t size, uint32_t timeout_ms)

@@ -3,7 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum kind { U8, U32, U64, I64, STRING, STRINGS, ZONE };
+enum kind { U8, U32, U64, I64, STRING, STRINGS, INTS, ZONE };
 
 struct field {
 	const char *name;
@@ -19,6 +19,7 @@ struct field {
 		int64_t: I64,				\
 		const char *: STRING,			\
 		const char *const *: STRINGS,		\
+		const int *: INTS,			\
 		czone *: ZONE)
 
 #define FIELD(type, member) { #member, offsetof(type, member), KIND(type, member) }
@@ -48,6 +49,13 @@ static const struct field reclaim_opts[] = {
 #define IDLE_OPT(member) FIELD(struct czone_idle_opts, member)
 static const struct field idle_opts[] = {
 	IDLE_OPT(delay_ms), IDLE_OPT(timeout_ms), IDLE_OPT(floor),
+	{ 0 },
+};
+
+#define SPAWN_OPT(member) FIELD(struct czone_spawn_opts, member)
+static const struct field spawn_opts[] = {
+	SPAWN_OPT(argv), SPAWN_OPT(envp), SPAWN_OPT(directory), SPAWN_OPT(cgroup), SPAWN_OPT(fds),
+	SPAWN_OPT(n_fds), SPAWN_OPT(timeout_ms),
 	{ 0 },
 };
 
@@ -120,6 +128,31 @@ static int get_strings(PyObject *value, const char *name, const char ***ret_stri
 	return 0;
 }
 
+static int get_ints(PyObject *value, const char *name, int **ret_ints)
+{
+	Py_ssize_t n = PyTuple_Check(value) ? PyTuple_GET_SIZE(value) : -1;
+	int *ints;
+
+	if (n < 0) {
+		PyErr_Format(PyExc_TypeError, "%s: not a tuple", name);
+		return -1;
+	}
+	ints = PyMem_Calloc(n + 1, sizeof(*ints));
+	if (!ints) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	for (Py_ssize_t i = 0; i < n; i++) {
+		ints[i] = _PyLong_AsInt(PyTuple_GET_ITEM(value, i));
+		if (ints[i] == -1 && PyErr_Occurred()) {
+			PyMem_Free(ints);
+			return -1;
+		}
+	}
+	*ret_ints = ints;
+	return 0;
+}
+
 static int get_number(PyObject *value, const char *name, uint64_t max, uint64_t *ret_number)
 {
 	uint64_t number = PyLong_AsUnsignedLongLong(value);
@@ -141,6 +174,7 @@ static int set_field(void *to, const struct field *field, PyObject *value)
 	const char *string, **strings;
 	uint64_t number;
 	czone *zone;
+	int *ints;
 
 	switch (field->kind) {
 	case ZONE:
@@ -159,6 +193,11 @@ static int set_field(void *to, const struct field *field, PyObject *value)
 		if (get_strings(value, field->name, &strings) < 0)
 			return -1;
 		memcpy(place, &strings, sizeof(strings));
+		return 0;
+	case INTS:
+		if (get_ints(value, field->name, &ints) < 0)
+			return -1;
+		memcpy(place, &ints, sizeof(ints));
 		return 0;
 	case U8:
 		if (get_number(value, field->name, UINT8_MAX, &number) < 0)
@@ -219,6 +258,24 @@ void vm_opts_free(struct czone_vm_opts *opts)
 {
 	PyMem_Free((void *)opts->disks);
 	opts->disks = NULL;
+}
+
+int spawn_opts_from_dict(PyObject *dict, struct czone_spawn_opts *opts)
+{
+	*opts = (struct czone_spawn_opts)CZONE_INIT(*opts);
+	if (from_dict(dict, opts, spawn_opts) == 0)
+		return 0;
+	spawn_opts_free(opts);
+	return -1;
+}
+
+void spawn_opts_free(struct czone_spawn_opts *opts)
+{
+	PyMem_Free((void *)opts->argv);
+	PyMem_Free((void *)opts->envp);
+	PyMem_Free((void *)opts->fds);
+	opts->argv = opts->envp = NULL;
+	opts->fds = NULL;
 }
 
 int create_opts_from_dict(PyObject *dict, struct czone_create_opts *opts)

@@ -16,6 +16,8 @@ void vm_opts_free(struct czone_vm_opts *opts);
 int create_opts_from_dict(PyObject *dict, struct czone_create_opts *opts);
 int reclaim_opts_from_dict(PyObject *dict, struct czone_reclaim_opts *opts);
 int idle_opts_from_dict(PyObject *dict, struct czone_idle_opts *opts);
+int spawn_opts_from_dict(PyObject *dict, struct czone_spawn_opts *opts);
+void spawn_opts_free(struct czone_spawn_opts *opts);
 
 /* New references, NULL with an exception. */
 PyObject *zone_stats_to_dict(const struct czone_zone_stats *stats);

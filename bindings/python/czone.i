@@ -93,7 +93,22 @@ static PyObject *log_callable;
 	$1 = &opts;
 }
 
+%typemap(in) const struct czone_spawn_opts *opts (struct czone_spawn_opts opts) {
+	if (spawn_opts_from_dict($input, &opts) < 0)
+		SWIG_fail;
+	$1 = &opts;
+}
+%typemap(freearg) const struct czone_spawn_opts *opts {
+	if ($1)
+		spawn_opts_free($1);
+}
+
 /* Outputs. */
+%typemap(in, numinputs=0) (int *ret_pidfd, int64_t *ret_pid) (int pidfd = -1, int64_t pid = 0)
+	"$1 = &pidfd; $2 = &pid;"
+%typemap(argout) (int *ret_pidfd, int64_t *ret_pid)
+	"Py_XSETREF($result, Py_BuildValue(\"(iL)\", *$1, (long long)*$2));"
+
 %typemap(in, numinputs=0) struct czone_zone_stats *ret_stats (struct czone_zone_stats stats)
 	"stats = (struct czone_zone_stats)CZONE_INIT(stats); $1 = &stats;"
 %typemap(argout) struct czone_zone_stats *ret_stats

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "guest.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -7,9 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#define CGROUP_DEPTH_MAX 64	/* deeper ones are not looked at */
 
 /* mountinfo writes space, tab, newline and backslash as \ooo. */
 static void unescape(char *s)
@@ -128,4 +132,79 @@ int cgroup_open(const char *mount, const char *path)
 		return r;
 	}
 	return fd;
+}
+
+/* Look below an open directory, which this closes. A descriptor, or -ENOENT. */
+static int find_id(int directory, ino_t id, int depth)
+{
+	DIR *dir = fdopendir(directory);
+	struct dirent *entry;
+	int found = -ENOENT;
+
+	if (!dir) {
+		close(directory);
+		return -errno;
+	}
+	while (found == -ENOENT && (entry = readdir(dir))) {
+		int fd;
+
+		if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+			continue;
+		fd = openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)		/* gone meanwhile */
+			continue;
+		if (entry->d_ino == id)
+			found = fd;
+		else if (depth < CGROUP_DEPTH_MAX)
+			found = find_id(fd, id, depth + 1);
+		else
+			close(fd);
+	}
+	closedir(dir);
+	return found;
+}
+
+/* Whether the cgroup with this id is `cgroup` or one above it. */
+static bool is_below(int cgroup, uint64_t id)
+{
+	int at = dup(cgroup), up;
+	struct stat here, above;
+
+	for (int depth = 0; at >= 0 && depth < CGROUP_DEPTH_MAX && fstat(at, &here) == 0; depth++) {
+		if (here.st_ino == id)
+			break;
+		up = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		close(at);
+		at = up;
+		/* the mount ends here */
+		if (at >= 0 && (fstat(at, &above) < 0 || above.st_dev != here.st_dev)) {
+			close(at);
+			at = -1;
+		}
+	}
+	if (at < 0)
+		return false;
+	close(at);
+	return here.st_ino == id;
+}
+
+int cgroup_open_id(const char *mount, uint64_t id, const char *path)
+{
+	int fd;
+
+	if (path) {
+		fd = cgroup_open(mount, path);
+		if (fd >= 0 && !is_below(fd, id)) {
+			close(fd);
+			return czone_fail(-EINVAL, "cgroup %s is not below the one that has the zone", path);
+		}
+		return fd;
+	}
+	fd = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return czone_fail(-errno, "%s: %s", mount, strerror(errno));
+	fd = find_id(fd, id, 0);
+	if (fd == -ENOENT)
+		return czone_fail(-ENOENT, "the zone's cgroup (%llu) is not below %s", (unsigned long long)id, mount);
+	return fd < 0 ? czone_fail(fd, "looking for the zone's cgroup below %s: %s", mount, strerror(-fd)) : fd;
 }

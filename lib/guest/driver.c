@@ -207,6 +207,29 @@ static int guest_stats(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_S
 	return r;
 }
 
+static int guest_spawn(struct czone_vm *vm, uint32_t id, const struct czone_spawn_opts *opts,
+		       int *ret_pidfd, pid_t *ret_pid)
+{
+	uint64_t stat[__CZONE_STAT_MAX] = { 0 };
+	char mount[PATH_MAX];
+	int cgroup, r;
+
+	r = guest_stats(vm, id, stat);
+	if (r < 0)
+		return r;
+	if (!stat[CZONE_STAT_CGROUP] || stat[CZONE_STAT_CGROUP] == CZONE_UNKNOWN)
+		return czone_fail(-ENOENT, "spawn: zone %u has no cgroup", id);
+	r = cgroup_find_mount("/proc/self/mountinfo", mount, sizeof(mount));
+	if (r < 0)
+		return r;
+	cgroup = cgroup_open_id(mount, stat[CZONE_STAT_CGROUP], opts->cgroup);
+	if (cgroup < 0)
+		return cgroup;
+	r = spawn_in(cgroup, opts, ret_pidfd, ret_pid);
+	close(cgroup);
+	return r;
+}
+
 static int guest_extents(struct czone_vm *vm, uint32_t id, struct czone_extent *extent, size_t max)
 {
 	struct netlink_reply reply;
@@ -253,6 +276,7 @@ const struct czone_driver czone_guest_driver = {
 	.destroy = guest_destroy,
 	.reclaim = guest_reclaim,
 	.set_idle = guest_set_idle,
+	.spawn = guest_spawn,
 	.stats = guest_stats,
 	.extents = guest_extents,
 	.list = guest_list,

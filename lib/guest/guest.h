@@ -26,6 +26,17 @@ int cgroup_find_mount(const char *mountinfo, char *ret_path, size_t size);
 /* A descriptor of a cgroup with the memory controller; path begins with "/", from the mount. */
 int cgroup_open(const char *mount, const char *path);
 
+/*
+ * A descriptor of the cgroup with this id (inode) somewhere below the mount, or of
+ * `path`, if it is not NULL and below that. -ENOENT or -EINVAL otherwise.
+ */
+int cgroup_open_id(const char *mount, uint64_t id, const char *path);
+
+/* ---- spawn.c */
+
+/* Start a command in a cgroup; -1: in this process's. Arguments as for czone_driver.spawn. */
+int spawn_in(int cgroup, const struct czone_spawn_opts *opts, int *ret_pidfd, pid_t *ret_pid);
+
 /* ---- netlink.c */
 
 /* What the kernel said in answer to one request. */

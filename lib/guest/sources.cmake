@@ -5,4 +5,5 @@ set(guest
 	guest/driver.c
 	guest/netlink.c
 	guest/probe.c
+	guest/spawn.c
 )

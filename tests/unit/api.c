@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -750,5 +751,71 @@ Test(lookup, finds_only_what_exists, .init = guest, .fini = end)
 	refused(czone_lookup(vm, 1, NULL), -EINVAL, "ret_zone");
 	refused(czone_lookup(NULL, 1, &found), -EINVAL, "vm is NULL");
 	cr_assert_eq(found, (czone *)&fake, "an output was touched on failure");
+	czone_unref(zone);
+}
+
+/* ---- spawn */
+
+Test(spawn, says_which_option_is_wrong, .init = guest, .fini = end)
+{
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	const char *argv[] = { NULL, NULL };
+	czone *zone = new_zone(MIB, NULL);
+
+	refused(czone_spawn(NULL, &opts, NULL, NULL), -EINVAL, "zone is NULL");
+	refused(czone_spawn(zone, NULL, NULL, NULL), -EINVAL, "spawn options is NULL");
+	refused(czone_spawn(zone, &opts, NULL, NULL), -EINVAL, "argv");
+	opts.argv = argv;
+	refused(czone_spawn(zone, &opts, NULL, NULL), -EINVAL, "argv");
+	argv[0] = "";
+	refused(czone_spawn(zone, &opts, NULL, NULL), -EINVAL, "argv");
+	argv[0] = "true";
+	opts.cgroup = "c";
+	refused(czone_spawn(zone, &opts, NULL, NULL), -EINVAL, "does not begin with /");
+	opts.cgroup = NULL;
+	opts.n_fds = 1;
+	refused(czone_spawn(zone, &opts, NULL, NULL), -EINVAL, "fds is NULL");
+	opts.fds = (int []) { 0 };
+	opts.n_fds = 65;
+	refused(czone_spawn(zone, &opts, NULL, NULL), -EINVAL, "n_fds is 65");
+	opts.struct_size = 8;
+	refused(czone_spawn(zone, &opts, NULL, NULL), -EINVAL, "struct_size is 8");
+	czone_unref(zone);
+}
+
+Test(spawn, reaches_the_driver, .init = guest, .fini = end)
+{
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	const char *argv[] = { "true", NULL };
+	czone *zone = new_zone(MIB, NULL);
+	int64_t pid = 0;
+	int pidfd = -1;
+
+	opts.argv = argv;
+	cr_assert_eq(czone_spawn(zone, &opts, &pidfd, &pid), 0);
+	cr_assert_eq(pid, 7);
+	cr_assert_geq(pidfd, 0);
+	cr_assert_eq(close(pidfd), 0);
+	cr_assert_eq(fake.spawn.timeout_ms, CZONE_TIMEOUT_DEFAULT_MS);
+	opts.timeout_ms = 5;
+	cr_assert_eq(czone_spawn(zone, &opts, NULL, NULL), 0);
+	cr_assert_eq(close(pidfd), -1, "a pidfd that nobody wanted is open");
+	cr_assert_eq(fake.spawn.timeout_ms, 5);
+	cr_assert_eq(czone_destroy(zone, 0, 0, NULL), 0);
+	refused(czone_spawn(zone, &opts, &pidfd, &pid), -ENOENT, "destroyed");
+	czone_unref(zone);
+}
+
+Test(spawn, is_for_the_guest_side, .init = host, .fini = end)
+{
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	const char *argv[] = { "true", NULL };
+	czone *zone = new_zone(MIB, NULL);
+	int64_t pid = 5;
+	int pidfd = 6;
+
+	opts.argv = argv;
+	refused(czone_spawn(zone, &opts, &pidfd, &pid), -EOPNOTSUPP, "guest side");
+	cr_assert(pid == 5 && pidfd == 6, "an output was touched on failure");
 	czone_unref(zone);
 }

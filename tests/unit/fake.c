@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "fake.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,19 @@ static int fake_set_idle(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, ui
 	return done(fake, 0);
 }
 
+static int fake_spawn(struct czone_vm *vm, uint32_t id, const struct czone_spawn_opts *opts,
+		      int *ret_pidfd, pid_t *ret_pid)
+{
+	struct fake *fake = lock(vm);
+
+	if (!exists(fake, id))
+		return done(fake, absent(id));
+	fake->spawn = *opts;
+	*ret_pidfd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	*ret_pid = 7;
+	return done(fake, 0);
+}
+
 static int fake_stats(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_STAT_MAX])
 {
 	struct fake *fake = lock(vm);
@@ -232,6 +246,7 @@ const struct czone_driver fake_driver = {
 	.resize = fake_resize,
 	.destroy = fake_destroy,
 	.reclaim = fake_reclaim,
+	.spawn = fake_spawn,
 	.stats = fake_stats,
 	.list = fake_list,
 	.extents = fake_extents,

@@ -26,9 +26,10 @@ struct fake {
 	uint64_t bytes;
 	uint32_t flags, attach_flags, file_zone, timeout_ms, delay_ms;
 	char path[1000];
+	struct czone_spawn_opts spawn;
 };
 
-extern const struct czone_driver fake_driver;		/* as a guest: list, no host figures; no set_idle */
+extern const struct czone_driver fake_driver;		/* as a guest: list, spawn, no host figures; no set_idle */
 extern const struct czone_driver fake_host_driver;	/* as a host: next, resident, host_stats */
 
 /* A VM on this fake, which the caller owns. */

@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- capabilities; every test is a process of its own */
@@ -213,4 +215,178 @@ Test(cgroup, of_this_system_is_opened_or_lacks_the_memory_controller)
 		cr_assert_eq(fd, -EOPNOTSUPP);
 		cr_assert(strstr(czone_error_detail(), "subtree_control"), "%s", czone_error_detail());
 	}
+}
+
+/* ---- a cgroup by its id, and commands in it */
+
+/* A cgroup v2 of our own, as far as this system lets us. */
+static int own_cgroup(char *ret_mount, char *ret_path, size_t size)
+{
+	char directory[PATH_MAX];
+
+	if (cgroup_find_mount("/proc/self/mountinfo", ret_mount, size) < 0)
+		return -1;
+	snprintf(ret_path, size, "/czone-unit-%d", getpid());
+	snprintf(directory, sizeof(directory), "%s%s", ret_mount, ret_path);
+	return mkdir(directory, 0755);
+}
+
+Test(cgroup, is_found_by_its_id)
+{
+	char mount[PATH_MAX / 2], path[PATH_MAX / 2], directory[PATH_MAX], below[PATH_MAX + 8];
+	struct stat st, found;
+	int fd;
+
+	if (own_cgroup(mount, path, sizeof(mount)) < 0)
+		cr_skip_test("no cgroup can be made here");
+	snprintf(directory, sizeof(directory), "%s%s", mount, path);
+	snprintf(below, sizeof(below), "%s/below", directory);
+	cr_assert_eq(mkdir(below, 0755), 0);
+	cr_assert_eq(stat(below, &st), 0);
+	fd = cgroup_open_id(mount, st.st_ino, NULL);
+	cr_assert_geq(fd, 0, "%s", czone_error_detail());
+	cr_assert_eq(fstat(fd, &found), 0);
+	cr_assert_eq(found.st_ino, st.st_ino);
+	close(fd);
+	cr_assert_eq(rmdir(below), 0);
+	fd = cgroup_open_id(mount, st.st_ino, NULL);
+	cr_assert_eq(rmdir(directory), 0);
+	cr_assert_eq(fd, -ENOENT);
+	cr_assert(strstr(czone_error_detail(), mount), "%s", czone_error_detail());
+	cr_assert_eq(cgroup_open_id("/nonexistent", 1, NULL), -ENOENT);
+}
+
+static int end_of(int pidfd)
+{
+	siginfo_t info = { 0 };
+
+	cr_assert_eq(waitid(P_PIDFD, pidfd, &info, WEXITED), 0, "%s", strerror(errno));
+	close(pidfd);
+	return info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+}
+
+static int run(int cgroup, struct czone_spawn_opts *opts)
+{
+	int pidfd, r;
+	pid_t pid;
+
+	opts->timeout_ms = 10000;
+	r = spawn_in(cgroup, opts, &pidfd, &pid);
+	return r < 0 ? r : end_of(pidfd);
+}
+
+Test(spawn, gives_the_command_what_it_was_told)
+{
+	const char *argv[] = { "sh", "-c", "read x <&4; test \"$x $A $PWD\" = 'hello b /proc'", NULL };
+	const char *envp[] = { "A=b", "PATH=/bin:/usr/bin", NULL };
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	int to[2];
+
+	cr_assert_eq(pipe2(to, O_CLOEXEC), 0);
+	cr_assert_eq(write(to[1], "hello\n", 6), 6);
+	opts.argv = argv;
+	opts.envp = envp;
+	opts.directory = "/proc";
+	opts.fds = (int []) { -1, 2, 1, to[1], to[0] };		/* some in the place of others */
+	opts.n_fds = 5;
+	cr_assert_eq(run(-1, &opts), 0, "%s", czone_error_detail());
+}
+
+Test(spawn, begins_with_signals_and_descriptors_in_order)
+{
+	const char *argv[] = { "sh", "-c",
+		"grep -q 'SigBlk:.0000000000000000' /proc/self/status || exit 2;"
+		"grep -q 'SigIgn:.0000000000000000' /proc/self/status || exit 3;"
+		"test ! -e /proc/self/fd/9 || exit 4; kill -TERM $$", NULL };
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	sigset_t all, now;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	signal(SIGTERM, SIG_IGN);
+	cr_assert_eq(dup2(2, 9), 9);
+	opts.argv = argv;
+	cr_assert_eq(run(-1, &opts), -SIGTERM, "%s", czone_error_detail());
+	sigprocmask(SIG_SETMASK, NULL, &now);
+	cr_assert(sigismember(&now, SIGTERM), "the caller's mask is another now");
+}
+
+Test(spawn, says_why_nothing_runs_and_leaves_no_child)
+{
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	const char *argv[] = { "/nonexistent/command", NULL };
+
+	opts.argv = argv;
+	cr_assert_eq(run(-1, &opts), -ENOENT);
+	cr_assert(strstr(czone_error_detail(), "/nonexistent/command"));
+	argv[0] = "/etc/passwd";
+	cr_assert_eq(run(-1, &opts), -EACCES);
+	argv[0] = "true";
+	opts.directory = "/nonexistent/directory";
+	cr_assert_eq(run(-1, &opts), -ENOENT);
+	cr_assert(strstr(czone_error_detail(), "/nonexistent/directory"));
+	opts.directory = NULL;
+	opts.fds = (int []) { 1000 };
+	opts.n_fds = 1;
+	cr_assert_eq(run(-1, &opts), -EBADF);
+	cr_assert(strstr(czone_error_detail(), "descriptors"));
+	opts.fds = NULL;
+	opts.n_fds = 0;
+	cr_assert_eq(run(1000, &opts), -EBADF);
+	cr_assert(strstr(czone_error_detail(), "clone3"));
+	errno = 0;
+	cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1);
+	cr_assert_eq(errno, ECHILD);
+}
+
+/* The cgroup's last task is gone a little later than its parent knows. */
+static void remove_cgroup(const char *directory)
+{
+	for (int i = 0; i < 100 && rmdir(directory) < 0 && errno == EBUSY; i++)
+		usleep(10000);
+	cr_assert_neq(access(directory, F_OK), 0);
+}
+
+Test(spawn, lets_the_command_be_born_in_the_cgroup)
+{
+	char mount[PATH_MAX / 2], path[PATH_MAX / 2], directory[PATH_MAX], grep[PATH_MAX];
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	const char *argv[] = { "sh", "-c", grep, NULL };
+	int cgroup, r;
+
+	if (own_cgroup(mount, path, sizeof(mount)) < 0)
+		cr_skip_test("no cgroup can be made here");
+	snprintf(directory, sizeof(directory), "%s%s", mount, path);
+	snprintf(grep, sizeof(grep), "grep -q '^0::.*%s$' /proc/self/cgroup", path);
+	cgroup = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	opts.argv = argv;
+	r = run(cgroup, &opts);
+	close(cgroup);
+	remove_cgroup(directory);
+	cr_assert_eq(r, 0, "%d: %s", r, czone_error_detail());
+}
+
+/* In a frozen cgroup no child comes as far as its execve(). */
+Test(spawn, waits_no_longer_than_told)
+{
+	char mount[PATH_MAX / 2], path[PATH_MAX / 2], directory[PATH_MAX];
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	const char *argv[] = { "true", NULL };
+	int cgroup, freeze, pidfd, r;
+	pid_t pid;
+
+	if (own_cgroup(mount, path, sizeof(mount)) < 0)
+		cr_skip_test("no cgroup can be made here");
+	snprintf(directory, sizeof(directory), "%s%s", mount, path);
+	cgroup = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	freeze = openat(cgroup, "cgroup.freeze", O_WRONLY | O_CLOEXEC);
+	cr_assert_eq(write(freeze, "1", 1), 1);
+	close(freeze);
+	opts.argv = argv;
+	opts.timeout_ms = 50;
+	r = spawn_in(cgroup, &opts, &pidfd, &pid);
+	close(cgroup);
+	cr_assert_eq(waitpid(-1, NULL, WNOHANG), -1);
+	remove_cgroup(directory);
+	cr_assert_eq(r, -ETIMEDOUT, "%d: %s", r, czone_error_detail());
 }

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The Python package, as far as it goes without zones. Needs CZONE_HEADER."""
 
+import asyncio
 import dataclasses
 import errno
 import gc
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -73,7 +75,7 @@ class Coverage(unittest.TestCase):
             text = file.read()
         for name in czone.__all__:
             self.assertRegex(text, r"(?m)^(class|def) %s\b|^%s:" % (name, name))
-        for cls in (czone.VM, czone.Zone, czone.Task):
+        for cls in (czone.VM, czone.Zone, czone.Task, czone.Process):
             for name in vars(cls):
                 if not name.startswith("_"):
                     self.assertRegex(text, r"    (async )?def %s\(" % name)
@@ -121,6 +123,54 @@ class Errors(unittest.TestCase):
                 _czone.czone_stats(handle)
             with self.assertRaises((TypeError, ValueError)):
                 _czone.czone_test_fill(handle, 0, 1, 1)
+
+
+class Processes(unittest.TestCase):
+    """Zone.spawn() is for the guest side; what it returns works on any child."""
+
+    @staticmethod
+    def start(*argv):
+        pid = os.posix_spawnp(argv[0], argv, os.environ)
+        return czone.Process(os.pidfd_open(pid), pid)
+
+    def test_spawn_is_for_the_guest_side(self):
+        with czone.open("test:///default") as vm, vm.create(czone.BLOCK, cgroup="/a") as zone:
+            with self.assertRaises(czone.Error) as caught:
+                zone.spawn(["true"], env={"A": "b"}, directory="/", stdin=subprocess.DEVNULL,
+                           stdout=sys.stdout, stderr=2, timeout=1)
+            self.assertEqual(caught.exception.errno, errno.EOPNOTSUPP)
+            with self.assertRaisesRegex(czone.Error, "argv is missing"):
+                zone.spawn([])
+            for wrong in ({"argv": "true"}, {"argv": (1,)}, {"argv": ("a",), "fds": (0, "x")},
+                          {"argv": ("a",), "fds": 3}):
+                with self.assertRaises(TypeError):
+                    _czone.czone_spawn(zone._handle, wrong)
+            with self.assertRaises(OverflowError):
+                _czone.czone_spawn(zone._handle, {"argv": ("a",), "fds": (1 << 40,)})
+
+    def test_a_process_is_waited_for(self):
+        process = self.start("sh", "-c", "exit 7")
+        self.assertGreaterEqual(process.fileno(), 0)
+        self.assertEqual(process.wait(20), 7)
+        self.assertEqual(process.poll(), 7)
+        with self.assertRaises(czone.ClosedError):
+            process.fileno()
+        self.assertIn("returncode 7", repr(process))
+
+    def test_a_wait_has_a_limit(self):
+        with self.start("sleep", "1000") as process:
+            self.assertIsNone(process.poll())
+            with self.assertRaises(subprocess.TimeoutExpired):
+                process.wait(0.01)
+        self.assertEqual(process.returncode, -signal.SIGKILL)
+        process.kill()
+
+    def test_coroutines_run_while_one_waits(self):
+        async def both():
+            with self.start("sh", "-c", "sleep 0.1; exit 3") as process:
+                return await asyncio.gather(process.wait_async(), asyncio.sleep(0, "slept"))
+
+        self.assertEqual(asyncio.run(both()), [3, "slept"])
 
 
 class Kernel(unittest.TestCase):

@@ -33,17 +33,20 @@ import asyncio
 import atexit
 import errno
 import os
+import select
+import signal
+import subprocess
 import weakref
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Callable, Iterator, List, NamedTuple, Optional, Union
+from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from . import _czone
 
 __all__ = [
     "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "LogLevel",
-    "PoolBacking", "ProbeItem", "ProbeState", "Range", "Task", "VM", "VMStats", "Zone", "ZoneStats",
-    "open", "probe", "set_log", "version",
+    "PoolBacking", "ProbeItem", "ProbeState", "Process", "Range", "Task", "VM", "VMStats", "Zone",
+    "ZoneStats", "open", "probe", "set_log", "version",
 ]
 
 BLOCK = _czone.CZONE_BLOCK
@@ -218,6 +221,89 @@ def _all(function, handle) -> list:
         room = count
 
 
+def _descriptor(stream) -> int:
+    """As subprocess takes them."""
+    if stream == subprocess.DEVNULL:
+        return -1
+    return stream if isinstance(stream, int) else stream.fileno()
+
+
+class Process:
+    """A command that Zone.spawn() started, a child of this process. As a context
+    manager it is killed at the end, if it runs still.
+
+    `returncode` is as in subprocess: None while it runs or nobody has waited for
+    it, the exit status, or -N when signal N ended it.
+    """
+
+    def __init__(self, pidfd: int, pid: int):
+        self._close = weakref.finalize(self, os.close, pidfd)
+        self._pidfd = pidfd
+        self.pid = pid
+        self.returncode: Optional[int] = None
+
+    def __repr__(self):
+        return f"<czone.Process {self.pid}, returncode {self.returncode}>"
+
+    def fileno(self) -> int:
+        """A pidfd, readable once the command has ended."""
+        if not self._close.alive:
+            raise ClosedError("the process has been waited for")
+        return self._pidfd
+
+    def poll(self) -> Optional[int]:
+        """returncode, after a look whether it has ended."""
+        if self.returncode is None:
+            result = os.waitid(os.P_PIDFD, self.fileno(), os.WEXITED | os.WNOHANG)
+            if result is not None:
+                exited = result.si_code == os.CLD_EXITED
+                self.returncode = result.si_status if exited else -result.si_status
+                self._close()
+        return self.returncode
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Wait until it ends; subprocess.TimeoutExpired after so many seconds."""
+        if self.returncode is None:
+            poll = select.poll()
+            poll.register(self.fileno(), select.POLLIN)
+            if not poll.poll(None if timeout is None else timeout * 1000):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            self.poll()
+        assert self.returncode is not None
+        return self.returncode
+
+    async def wait_async(self) -> int:
+        """wait(), while other coroutines run."""
+        if self.returncode is None:
+            loop = asyncio.get_running_loop()
+            ended = asyncio.Event()
+            loop.add_reader(self.fileno(), ended.set)
+            try:
+                await ended.wait()
+            finally:
+                loop.remove_reader(self._pidfd)
+        return self.wait()
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens when it has ended."""
+        if self.returncode is None:
+            try:
+                signal.pidfd_send_signal(self.fileno(), number)
+            except ProcessLookupError:
+                pass
+
+    def kill(self) -> None:
+        """send_signal(SIGKILL)."""
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.kill()
+        self.wait()
+
+
 class Zone:
     """A zone. Made by VM.create() and VM.lookup(). As a context manager it is
     destroyed at the end."""
@@ -247,6 +333,26 @@ class Zone:
         if result in (-errno.ENOSPC, -errno.ETIMEDOUT):
             error.report = report
         raise error
+
+    def spawn(self, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None,
+              directory: Optional[str] = None, cgroup: Optional[str] = None, stdin=None,
+              stdout=None, stderr=None, timeout: Optional[float] = None) -> Process:
+        """Start a command inside the zone's cgroup, or in one below it: its first
+        page comes from the zone already. Guest side only.
+
+        stdin, stdout and stderr are files or descriptors, subprocess.DEVNULL, or
+        None: those of this process. No other descriptor is passed on.
+        """
+        streams = tuple(number if stream is None else _descriptor(stream)
+                        for number, stream in enumerate((stdin, stdout, stderr)))
+        pidfd, pid = _czone.czone_spawn(self._handle, {
+            "argv": tuple(os.fspath(word) for word in argv),
+            "envp": None if env is None else tuple(f"{k}={v}" for k, v in env.items()),
+            "directory": None if directory is None else os.fspath(directory),
+            "cgroup": None if cgroup is None else os.fspath(cgroup),
+            "fds": streams, "n_fds": len(streams),
+            "timeout_ms": _milliseconds(timeout)})
+        return Process(pidfd, pid)
 
     def resize(self, size: int, *, timeout: Optional[float] = None) -> None:
         """Grow or shrink."""

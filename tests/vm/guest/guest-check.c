@@ -313,6 +313,78 @@ static void privileges(void)
 	czone_unref(zone);
 }
 
+/* What a command of the zone says on its output, or the error of starting it. */
+static int said(czone *zone, const char *cgroup, const char *script, char *ret_text, size_t size)
+{
+	const char *argv[] = { "/bin/sh", "-c", script, NULL };
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	siginfo_t info = { 0 };
+	int out[2], pidfd, r;
+	ssize_t n;
+
+	check(pipe2(out, O_CLOEXEC) == 0);
+	opts.argv = argv;
+	opts.cgroup = cgroup;
+	opts.fds = (int []) { -1, out[1], 2 };
+	opts.n_fds = 3;
+	r = czone_spawn(zone, &opts, &pidfd, NULL);
+	close(out[1]);
+	if (r == 0) {
+		n = read(out[0], ret_text, size - 1);
+		check(n >= 0);
+		ret_text[n] = 0;
+		check(waitid(P_PIDFD, pidfd, &info, WEXITED) == 0);
+		check(info.si_code == CLD_EXITED && info.si_status == 0);
+		close(pidfd);
+	}
+	close(out[0]);
+	return r;
+}
+
+static void born_in_a_zone(void)
+{
+	struct czone_spawn_opts opts = CZONE_INIT(opts);
+	const char *argv[] = { "sleep", "1000", NULL };
+	czone *zone = new_zone(32 * MIB, NULL);
+	struct czone_zone_stats stats;
+	int64_t pid = 0;
+	char text[256];
+	int pidfd = -1;
+
+	refused(said(zone, NULL, "true", text, sizeof(text)), -ENOENT, "has no cgroup");
+	works(czone_attach_cgroup(zone, PARENT "/a", 0, 0, NULL));
+	check(stats_of(zone).used == 0);
+	works(said(zone, NULL, "cat /proc/self/cgroup", text, sizeof(text)));
+	check(strstr(text, "0::" PARENT "/a\n"));
+	stats = stats_of(zone);
+	check(stats.used + stats.free_backed > 0 && stats.spilled == 0);
+
+	make_cgroup(ROOT PARENT "/a/below");
+	/* without the memory controller, which is its parent's to give, it is nobody's */
+	refused(said(zone, PARENT "/a/below", "true", text, sizeof(text)), -EOPNOTSUPP, "memory");
+	refused(said(zone, PARENT "/b", "true", text, sizeof(text)), -EINVAL, "not below");
+	refused(said(zone, PARENT "/nobody", "true", text, sizeof(text)), -ENOENT, "nobody");
+	write_text(ROOT PARENT "/a/cgroup.subtree_control", "+memory");
+	works(said(zone, PARENT "/a/below", "cat /proc/self/cgroup", text, sizeof(text)));
+	check(strstr(text, "0::" PARENT "/a/below\n"));
+	refused(said(zone, NULL, "true", text, sizeof(text)), -EBUSY, "no tasks");
+	check(rmdir(ROOT PARENT "/a/below") == 0);
+	write_text(ROOT PARENT "/a/cgroup.subtree_control", "-memory");
+
+	opts.argv = argv;
+	works(czone_spawn(zone, &opts, &pidfd, &pid));
+	refused(czone_destroy(zone, 0, 0, NULL), -EBUSY, "zone");
+	check(syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0);
+	check(waitpid(pid, NULL, 0) == pid);
+	close(pidfd);
+	argv[0] = "/nonexistent";
+	refused(czone_spawn(zone, &opts, &pidfd, &pid), -ENOENT, "/nonexistent");
+	check(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+	works(czone_destroy(zone, 0, 0, NULL));
+	refused(czone_spawn(zone, &opts, &pidfd, &pid), -ENOENT, "destroyed");
+	czone_unref(zone);
+}
+
 static atomic_bool over;
 
 static void *read_all_the_time(void *ret_reads)
@@ -366,6 +438,7 @@ int main(void)
 	life_of_a_zone();
 	what_cannot_be();
 	privileges();
+	born_in_a_zone();
 	many_zones_and_threads();
 	czone_vm_unref(vm);
 
