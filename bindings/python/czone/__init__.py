@@ -44,7 +44,7 @@ from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequ
 from . import _czone
 
 __all__ = [
-    "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "LogLevel",
+    "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "Kvm", "LogLevel",
     "PoolBacking", "ProbeItem", "ProbeState", "Process", "Range", "Task", "VM", "VMStats", "Zone",
     "ZoneStats", "open", "probe", "set_log", "version",
 ]
@@ -86,7 +86,17 @@ class EventLoop(IntEnum):
     CALLER = _czone.CZONE_EVENT_LOOP_CALLER
 
 
+class Kvm(IntEnum):
+    """Hardware virtualisation or emulation."""
+
+    AUTO = _czone.CZONE_KVM_AUTO
+    ON = _czone.CZONE_KVM_ON
+    OFF = _czone.CZONE_KVM_OFF
+
+
 class LogLevel(IntEnum):
+    """How much a message matters."""
+
     ERROR = _czone.CZONE_LOG_ERROR
     WARNING = _czone.CZONE_LOG_WARNING
     INFO = _czone.CZONE_LOG_INFO
