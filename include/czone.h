@@ -27,7 +27,8 @@
  *  - Every call may be made from any thread, also on the same object at once.
  *    The library never exits, never handles signals, and has no global state
  *    that a caller must prepare.
- *  - A call that waits for a guest returns -ETIMEDOUT when its limit passes.
+ *  - A call that waits for a guest returns -ETIMEDOUT when its limit passes. Each
+ *    has an asynchronous form, whose name ends in _async.
  *
  * Errors that many calls share: -EINVAL a bad argument; -EPERM or -EACCES a
  * missing privilege; -ENOENT no such zone; -EOPNOTSUPP not possible on this
@@ -59,11 +60,9 @@ extern "C" {
 
 #if defined(__GNUC__) && !defined(SWIG)
 #define CZONE_API __attribute__((visibility("default")))
-#define CZONE_ENUM __attribute__((mode(SI)))	/* 32 bits, whatever the compiler's options */
 #define CZONE_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #else
 #define CZONE_API
-#define CZONE_ENUM
 #define CZONE_PRINTF(f, a)
 #endif
 
@@ -105,20 +104,13 @@ CZONE_API int czone_open(const char *uri, czone_vm **ret_vm);
 enum czone_pool_backing {
 	CZONE_POOL_MEMFD = 0,	/**< anonymous shared memory, 4 KiB pages */
 	CZONE_POOL_FILE = 1,	/**< an unlinked file in pool_dir, see there */
-} CZONE_ENUM;
+};
 
 /** Whose libvirt event loop runs; see czone_vm_start(). */
 enum czone_event_loop {
 	CZONE_EVENT_LOOP_OWN = 0,	/**< the library registers libvirt's default one and runs it in a thread */
 	CZONE_EVENT_LOOP_CALLER = 1,	/**< the caller registered one and runs it */
-} CZONE_ENUM;
-
-/** Hardware virtualisation or emulation. */
-enum czone_kvm {
-	CZONE_KVM_AUTO = 0,	/**< KVM where the CPU has vmx or svm, emulation (TCG) otherwise */
-	CZONE_KVM_ON = 1,	/**< KVM or nothing */
-	CZONE_KVM_OFF = 2,	/**< TCG */
-} CZONE_ENUM;
+};
 
 /** A VM to start. Zero means the default. */
 struct czone_vm_opts {
@@ -138,7 +130,7 @@ struct czone_vm_opts {
 	const char *pool_dir;		/**< CZONE_POOL_FILE: a directory on tmpfs; mounted huge=always it gives 2 MiB host pages */
 	uint32_t vcpus;			/**< 0: 1 */
 	uint32_t timeout_ms;		/**< until the guest's driver answers; 0: 120000 */
-	enum czone_kvm kvm;
+	uint8_t kvm;			/**< 0: KVM where the CPU has vmx or svm, TCG otherwise; 1: KVM; 2: TCG */
 	enum czone_event_loop event_loop;
 };
 
@@ -170,23 +162,20 @@ CZONE_API int czone_vm_start(const struct czone_vm_opts *opts, czone_vm **ret_vm
 #define CZONE_PROBE_HOST 1u	/**< can this machine run such a VM? */
 #define CZONE_PROBE_GUEST 2u	/**< has the kernel we run on all that zones need? */
 
-/** How good a piece is. */
 enum czone_probe_state {
-	CZONE_PROBE_OK = 0,		/**< as it should be */
+	CZONE_PROBE_OK = 0,
 	CZONE_PROBE_WEAK = 1,		/**< works, but slower or with less than there could be */
 	CZONE_PROBE_MISSING = 2,	/**< without it nothing works */
-} CZONE_ENUM;
+};
 
 /** One finding. Strings are valid during the callback. */
 struct czone_probe_item {
-	size_t struct_size;		/**< set by the library */
 	const char *name;		/**< a short word, the same in every version: "qemu", "cgroup2" ... */
 	enum czone_probe_state state;
 	const char *found;		/**< what there is, for people */
 	const char *remedy;		/**< how to get what is missing; "" where nothing is */
 };
 
-/** Called for each finding, in the thread that called czone_probe(). */
 typedef void czone_probe_fn(const struct czone_probe_item *item, void *userdata);
 
 /**
@@ -243,7 +232,6 @@ CZONE_API czone_vm *czone_vm_unref(czone_vm *vm);
 /** The zone falls back to the VM's own memory when it is full, instead of reclaim and OOM inside its cgroup. */
 #define CZONE_CREATE_SPILL_ZONE 1u
 
-/** A zone to make. Zero means the default. */
 struct czone_create_opts {
 	size_t struct_size;
 	uint64_t size;		/**< required: rounded up to CZONE_BLOCK */
@@ -351,7 +339,6 @@ CZONE_API int czone_resize(czone *zone, uint64_t size, uint32_t timeout_ms);
 /** Drop clean file cache when the free pages do not suffice. */
 #define CZONE_RECLAIM_WITH_CACHE 1u
 
-/** How to reclaim. Zero means the default. */
 struct czone_reclaim_opts {
 	size_t struct_size;
 	uint32_t flags;		/**< CZONE_RECLAIM_... */
@@ -374,6 +361,32 @@ CZONE_API int czone_reclaim(czone *zone, uint64_t bytes, const struct czone_recl
 /** The same for every zone of a VM, and for the memory outside the pool. */
 CZONE_API int czone_vm_reclaim(czone_vm *vm, uint64_t bytes, const struct czone_reclaim_opts *opts,
 			       uint64_t *ret_returned);
+
+struct czone_target_opts {
+	size_t struct_size;
+	uint32_t timeout_ms;
+	uint32_t flags;		/**< CZONE_TARGET_... */
+};
+
+/** Take idle memory only, no file cache. */
+#define CZONE_TARGET_KEEP_CACHE 1u
+
+/**
+ * Bring the host memory of a VM down to a target, as a balloon would: free
+ * memory goes first, then clean file cache. Returns when the target is met, or
+ * when nothing is left to take; nothing goes on after that. It is a goal and no limit:
+ * what runs in the guest may use more again. czone_vm_stats() tells the target
+ * and what is used.
+ *
+ * @param bytes       of host_pool and host_boot together; UINT64_MAX: none any more.
+ * @param opts        NULL: defaults.
+ * @param ret_actual  NULL, or the host memory of the VM at the end; also set on -EBUSY and -ETIMEDOUT.
+ * @return 0; -EBUSY: what is left is in use, so the target is too low;
+ *         -ETIMEDOUT: the guest did not answer, or not all in time; -EOPNOTSUPP:
+ *         on the guest side, which does not know what the host spends.
+ */
+CZONE_API int czone_set_target(czone_vm *vm, uint64_t bytes, const struct czone_target_opts *opts,
+			       uint64_t *ret_actual);
 
 /** When a zone gives idle memory back by itself. */
 struct czone_idle_opts {
@@ -460,6 +473,8 @@ struct czone_vm_stats {
 	uint64_t host_boot;	/**< allocated on the host behind the boot memory */
 	uint64_t host_pss;	/**< proportional set size of the VM's process (guest memory included) */
 	int64_t pid;		/**< the VM's process, 0 on the guest side */
+	uint64_t target;	/**< of the last czone_set_target() through this handle; CZONE_UNKNOWN: none */
+	uint64_t actual;	/**< host_pool and host_boot together: what the target is about */
 };
 
 /** How the VM stands now. @return 0; what the waiting for a guest may bring. */
@@ -493,6 +508,150 @@ CZONE_API czone *czone_ref(czone *zone);
 
 /** Give up the handle, not the zone; NULL is fine. @return NULL. */
 CZONE_API czone *czone_unref(czone *zone);
+
+/* ------------------------------------- descriptor, dispatch, events, async */
+
+/**
+ * A descriptor that polls readable (POLLIN, EPOLLIN) when czone_dispatch() has
+ * something to do, for the caller's event loop. Do not read from it or close it;
+ * it ends with the last reference on the VM.
+ * @return the descriptor, always the same one; a negative errno where there is none to be had.
+ */
+CZONE_API int czone_fd(czone_vm *vm);
+
+/**
+ * Call back, in this thread, for each event and each operation that is done.
+ * Callbacks run nowhere else, in the order in which things happened, and may make
+ * any call; what happens during this call is left for the next one. Threads that
+ * dispatch one VM at the same time share the work.
+ * @param timeout_ms  how long to wait when there is nothing yet; 0: not at all.
+ * @return how many callbacks ran; 0 also when the time was over.
+ */
+CZONE_API int czone_dispatch(czone_vm *vm, uint32_t timeout_ms);
+
+/**
+ * Let a thread of the library dispatch this VM from now on, or (0) not any more:
+ * when that returns, no callback of the thread is running, unless this is one.
+ */
+CZONE_API int czone_dispatch_in_thread(czone_vm *vm, int on);
+
+enum czone_event_kind {
+	CZONE_EVENT_ZONE_CREATED = 1,	/**< zone; bytes: its size */
+	CZONE_EVENT_ZONE_DESTROYED = 2,	/**< zone; bytes: what came back, CZONE_UNKNOWN if the guest did it */
+	CZONE_EVENT_ZONE_FULL = 3,	/**< zone: its tasks wanted more than it has; at most once a second for each */
+	CZONE_EVENT_RECLAIMED = 4,	/**< zone, or 0 for the VM; bytes: what came back; error */
+	CZONE_EVENT_TARGET_MET = 5,	/**< bytes: host memory of the VM */
+	CZONE_EVENT_TARGET_MISSED = 6,	/**< bytes: host memory of the VM, CZONE_UNKNOWN where it cannot be counted; error: why */
+	CZONE_EVENT_GUEST_READY = 7,	/**< the guest's driver is up and has its pool, for the first time or after a reboot */
+	CZONE_EVENT_GUEST_LOST = 8,	/**< the guest's driver has gone: a reboot, or it was unloaded */
+	CZONE_EVENT_VM_GONE = 9,	/**< the VM has ended */
+};
+
+struct czone_event {
+	size_t struct_size;
+	enum czone_event_kind kind;
+	uint32_t zone;		/**< id, or 0 */
+	uint64_t bytes;
+	int32_t error;		/**< 0 or a negative errno */
+	uint64_t lost;		/**< so many before this one were dropped: more than 1024 waited for dispatch */
+};
+
+/** Of a later version, an event may be of a kind that does not stand here. Valid during the call. */
+typedef void czone_event_fn(czone_vm *vm, const struct czone_event *event, void *userdata);
+
+/**
+ * Who is told, by czone_dispatch(), what happens to a VM and its zones: what is
+ * done through this handle, and on the host also what the guest does by itself.
+ * @param fn  one for each VM, instead of the one before; NULL: nobody. What
+ *            happened before is not told.
+ */
+CZONE_API int czone_set_event_fn(czone_vm *vm, czone_event_fn *fn, void *userdata);
+
+/**
+ * Wait until the guest's driver is up and has taken its pool.
+ * @return 0, at once on the guest side and on a test VM; -ETIMEDOUT; -ESHUTDOWN;
+ *         what the guest says about its pool.
+ */
+CZONE_API int czone_vm_wait(czone_vm *vm, uint32_t timeout_ms);
+
+/** A call under way. */
+typedef struct czone_op czone_op;
+
+/**
+ * It is over. Called once for each operation that was started, by czone_dispatch().
+ * czone_error_detail() has the text of a failure.
+ * @param result  what the call would have returned, or -ECANCELED.
+ */
+typedef void czone_done_fn(int result, void *userdata);
+
+/**
+ * Give an operation up. Its callback gets -ECANCELED, its outputs stay as they
+ * are. The guest may have begun and may finish it; only a zone that was made in
+ * vain is destroyed again.
+ * @return 0; -EALREADY: it is over, and its callback has its result.
+ */
+CZONE_API int czone_op_cancel(czone_op *op);
+
+/** Give up the handle, not the operation; NULL is fine. @return NULL. */
+CZONE_API czone_op *czone_op_unref(czone_op *op);
+
+/*
+ * The asynchronous form of every call that waits for a guest. Each has the
+ * arguments of the call that it is named after, then
+ *   done, userdata  whom to call, in czone_dispatch(); done may be NULL;
+ *   ret_op          NULL, or a handle to be given up with czone_op_unref().
+ * Outputs must stay where they are until the callback; they are filled right
+ * before it, in czone_dispatch(), when the call would fill them. Options and
+ * strings are copied. The call returns at once: 0, or a failure to start, and
+ * then nothing is called back. A time limit counts from here. When the VM ends,
+ * what is under way fails with -ESHUTDOWN.
+ *
+ * An operation takes a thread of the library while it is at work, at most 16 for
+ * one VM; more wait for their turn. Those that are started one after the other
+ * may end in any order. An operation refers to its VM until it has been told, and
+ * for as long as its handle is held: with any left, the last czone_vm_unref()
+ * does not stop the VM.
+ */
+CZONE_API int czone_vm_wait_async(czone_vm *vm, uint32_t timeout_ms, czone_done_fn *done,
+				  void *userdata, czone_op **ret_op);
+CZONE_API int czone_create_async(czone_vm *vm, const struct czone_create_opts *opts,
+				 czone **ret_zone, czone_done_fn *done, void *userdata,
+				 czone_op **ret_op);
+CZONE_API int czone_attach_cgroup_async(czone *zone, const char *path, uint32_t flags,
+					uint32_t timeout_ms,
+					struct czone_attach_report *ret_report,
+					czone_done_fn *done, void *userdata,
+					czone_op **ret_op);
+CZONE_API int czone_resize_async(czone *zone, uint64_t size, uint32_t timeout_ms,
+				 czone_done_fn *done, void *userdata, czone_op **ret_op);
+CZONE_API int czone_reclaim_async(czone *zone, uint64_t bytes,
+				  const struct czone_reclaim_opts *opts,
+				  uint64_t *ret_returned, czone_done_fn *done, void *userdata,
+				  czone_op **ret_op);
+CZONE_API int czone_vm_reclaim_async(czone_vm *vm, uint64_t bytes,
+				     const struct czone_reclaim_opts *opts,
+				     uint64_t *ret_returned, czone_done_fn *done,
+				     void *userdata, czone_op **ret_op);
+CZONE_API int czone_set_target_async(czone_vm *vm, uint64_t bytes,
+				     const struct czone_target_opts *opts,
+				     uint64_t *ret_actual, czone_done_fn *done, void *userdata,
+				     czone_op **ret_op);
+CZONE_API int czone_set_idle_return_async(czone *zone, const struct czone_idle_opts *opts,
+					  czone_done_fn *done, void *userdata,
+					  czone_op **ret_op);
+CZONE_API int czone_destroy_async(czone *zone, uint32_t flags, uint32_t timeout_ms,
+				  struct czone_destroy_report *ret_report, czone_done_fn *done,
+				  void *userdata, czone_op **ret_op);
+CZONE_API int czone_stats_async(czone *zone, struct czone_zone_stats *ret_stats,
+				czone_done_fn *done, void *userdata, czone_op **ret_op);
+CZONE_API int czone_vm_stats_async(czone_vm *vm, struct czone_vm_stats *ret_stats,
+				   czone_done_fn *done, void *userdata, czone_op **ret_op);
+CZONE_API int czone_ranges_async(czone *zone, struct czone_range *ret_ranges, size_t max,
+				 czone_done_fn *done, void *userdata, czone_op **ret_op);
+CZONE_API int czone_list_async(czone_vm *vm, uint32_t *ret_ids, size_t max,
+			       czone_done_fn *done, void *userdata, czone_op **ret_op);
+CZONE_API int czone_lookup_async(czone_vm *vm, uint32_t id, czone **ret_zone,
+				 czone_done_fn *done, void *userdata, czone_op **ret_op);
 
 /* ---------------------------------------------------------------- test VMs */
 
@@ -557,15 +716,8 @@ CZONE_API const char *czone_strerror(int error);
 /** What the last failed call in this thread says for people; "" if nothing failed. Valid until the next call. */
 CZONE_API const char *czone_error_detail(void);
 
-/** How much a message matters. */
-enum czone_log_level {
-	CZONE_LOG_ERROR = 0,	/**< something failed that no call can return */
-	CZONE_LOG_WARNING = 1,	/**< works, but not as it should */
-	CZONE_LOG_INFO = 2,	/**< what happens */
-	CZONE_LOG_DEBUG = 3,	/**< each step */
-} CZONE_ENUM;
+enum czone_log_level { CZONE_LOG_ERROR = 0, CZONE_LOG_WARNING = 1, CZONE_LOG_INFO = 2, CZONE_LOG_DEBUG = 3 };
 
-/** Called for each message, in any thread; the message is valid during the call. See czone_set_log(). */
 typedef void czone_log_fn(enum czone_log_level level, const char *message, void *userdata);
 
 /**

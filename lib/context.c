@@ -3,7 +3,6 @@
 #include "handle.h"
 #include "options.h"
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define POOL_STEP ((uint64_t)128 << 20)		/* memory hotplug's unit on x86-64 */
@@ -16,23 +15,6 @@ const char *czone_version(void)
 {
 	return STRING(CZONE_VERSION_MAJOR) "." STRING(CZONE_VERSION_MINOR) "."
 	       STRING(CZONE_VERSION_PATCH);
-}
-
-static struct czone_vm *new_vm(void)
-{
-	struct czone_vm *vm = calloc(1, sizeof(*vm));
-
-	if (vm) {
-		vm->refs = 1;
-		pthread_mutex_init(&vm->lock, NULL);
-	}
-	return vm;
-}
-
-static void discard_vm(struct czone_vm *vm)
-{
-	pthread_mutex_destroy(&vm->lock);
-	free(vm);
 }
 
 static const struct {
@@ -56,12 +38,12 @@ int czone_open(const char *uri, czone_vm **ret_vm)
 	if (side == ARRAY_SIZE(sides))
 		return czone_fail(-EINVAL, "unknown URI \"%s\": there are \"%s\" and \"%s\"", uri,
 				  sides[0].uri, sides[1].uri);
-	vm = new_vm();
+	vm = czone_vm_new();
 	if (!vm)
 		return czone_fail(-ENOMEM, "no memory for a handle");
 	r = sides[side].open(vm);
 	if (r < 0) {
-		discard_vm(vm);
+		czone_vm_discard(vm);
 		return r;
 	}
 	*ret_vm = vm;
@@ -90,7 +72,7 @@ static int complete_vm_opts(struct czone_vm_opts *opts)
 		return czone_fail(-EINVAL, "vm options: pool_backing is %d, which is unknown",
 				  (int)opts->pool_backing);
 	}
-	if (opts->kvm > CZONE_KVM_OFF)
+	if (opts->kvm > 2)
 		return czone_fail(-EINVAL, "vm options: kvm is %u, which is unknown", opts->kvm);
 	switch (opts->event_loop) {
 	case CZONE_EVENT_LOOP_OWN:
@@ -125,12 +107,12 @@ int czone_vm_start(const struct czone_vm_opts *opts, czone_vm **ret_vm)
 		r = complete_vm_opts(&complete);
 	if (r < 0)
 		return r;
-	vm = new_vm();
+	vm = czone_vm_new();
 	if (!vm)
 		return czone_fail(-ENOMEM, "no memory for a handle");
 	r = czone_host_start(vm, &complete);
 	if (r < 0) {
-		discard_vm(vm);
+		czone_vm_discard(vm);
 		return r;
 	}
 	*ret_vm = vm;
@@ -154,12 +136,12 @@ int czone_vm_attach(const struct czone_vm_opts *opts, czone_vm **ret_vm)
 				  complete.state_dir && *complete.state_dir ? "name" : "state_dir");
 	if (!complete.timeout_ms)
 		complete.timeout_ms = CZONE_TIMEOUT_DEFAULT_MS;
-	vm = new_vm();
+	vm = czone_vm_new();
 	if (!vm)
 		return czone_fail(-ENOMEM, "no memory for a handle");
 	r = czone_host_attach(vm, &complete);
 	if (r < 0) {
-		discard_vm(vm);
+		czone_vm_discard(vm);
 		return r;
 	}
 	*ret_vm = vm;

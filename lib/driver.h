@@ -7,6 +7,8 @@
 #ifndef LIB_DRIVER_H
 #define LIB_DRIVER_H
 
+#include "inbox.h"
+
 #include <czone.h>
 #include <linux/czone.h>
 #include <pthread.h>
@@ -58,14 +60,34 @@ struct czone_driver {
 			uint64_t *ret_bytes);
 	/* the host_... fields and pid of stats; NULL where the side cannot know */
 	int (*host_stats)(struct czone_vm *vm, struct czone_vm_stats *stats);
+	/* until the guest answers; NULL where it always does */
+	int (*wait)(struct czone_vm *vm, uint32_t timeout_ms);
+	/* let calls that wait look at czone_cancelled(); NULL: they end by themselves */
+	void (*wake)(struct czone_vm *vm);
 };
+
+struct czone_op;
 
 struct czone_vm {
 	const struct czone_driver *driver;
 	atomic_uint refs;
 	void *priv;		/* the driver's */
-	pthread_mutex_t lock;	/* for zones */
+	pthread_mutex_t lock;	/* for all that follows */
 	struct czone *zones;	/* the handles on zones that exist, one for each */
+	struct inbox inbox;
+
+	/* async.c */
+	struct czone_op *waiting, **waiting_end;	/* for a worker */
+	unsigned int workers;
+	pthread_cond_t worker_gone;
+
+	/* event.c */
+	czone_event_fn *event_fn;
+	void *event_userdata;
+	unsigned int events;	/* in the inbox */
+	uint64_t events_lost;
+
+	uint64_t target;	/* of the last czone_set_target(), or CZONE_UNKNOWN */
 };
 
 struct czone {
@@ -92,6 +114,13 @@ int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts);
  * that a failure is one line: return czone_fail(-EINVAL, "size %llu ...", ...);
  */
 int czone_fail(int error, const char *format, ...) CZONE_PRINTF(2, 3);
+
+/* Tell the program, if it wants to know. Any thread; never waits. */
+void czone_event(struct czone_vm *vm, enum czone_event_kind kind, uint32_t zone, uint64_t bytes,
+		 int error);
+
+/* Whether the operation that this thread works at was cancelled. */
+bool czone_cancelled(void);
 
 void czone_log(enum czone_log_level level, const char *format, ...) CZONE_PRINTF(2, 3);
 

@@ -40,6 +40,10 @@ const char *czone_strerror(int error)
 		return "missing privilege";
 	case -EBUSY:
 		return "in use";
+	case -EALREADY:
+		return "over already";
+	case -ECANCELED:
+		return "cancelled";
 	case -EEXIST:
 		return "has a zone already";
 	case -EINVAL:

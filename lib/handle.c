@@ -3,6 +3,29 @@
 #include <errno.h>
 #include <stdlib.h>
 
+struct czone_vm *czone_vm_new(void)
+{
+	struct czone_vm *vm = calloc(1, sizeof(*vm));
+
+	if (!vm)
+		return NULL;
+	vm->refs = 1;
+	pthread_mutex_init(&vm->lock, NULL);
+	pthread_cond_init(&vm->worker_gone, NULL);
+	inbox_init(&vm->inbox);
+	vm->waiting_end = &vm->waiting;
+	vm->target = CZONE_UNKNOWN;
+	return vm;
+}
+
+void czone_vm_discard(struct czone_vm *vm)
+{
+	inbox_destroy(&vm->inbox);
+	pthread_cond_destroy(&vm->worker_gone);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
+
 int czone_vm_check(const struct czone_vm *vm)
 {
 	return vm ? 0 : czone_fail(-EINVAL, "vm is NULL");
@@ -127,12 +150,28 @@ czone_vm *czone_vm_ref(czone_vm *vm)
 	return vm;
 }
 
+bool czone_vm_ref_if_alive(struct czone_vm *vm)
+{
+	unsigned int refs = vm->refs;
+
+	while (refs && !atomic_compare_exchange_weak(&vm->refs, &refs, refs + 1))
+		;
+	return refs;
+}
+
+bool czone_vm_unref_tell(struct czone_vm *vm)
+{
+	if (--vm->refs > 0)
+		return false;
+	czone_async_end(vm);
+	vm->driver->close(vm);
+	czone_vm_discard(vm);
+	return true;
+}
+
 czone_vm *czone_vm_unref(czone_vm *vm)
 {
-	if (!vm || --vm->refs > 0)
-		return NULL;
-	vm->driver->close(vm);
-	pthread_mutex_destroy(&vm->lock);
-	free(vm);
+	if (vm)
+		czone_vm_unref_tell(vm);
 	return NULL;
 }

@@ -5,6 +5,21 @@
 
 #include "driver.h"
 
+/* With one reference, and without a driver. NULL: no memory. */
+struct czone_vm *czone_vm_new(void);
+
+/* One that never got a driver. */
+void czone_vm_discard(struct czone_vm *vm);
+
+/* A reference, unless the last one has gone. */
+bool czone_vm_ref_if_alive(struct czone_vm *vm);
+
+/* czone_vm_unref(); was it the last? */
+bool czone_vm_unref_tell(struct czone_vm *vm);
+
+/* async.c: no operation is left, but a worker may be on its way out. */
+void czone_async_end(struct czone_vm *vm);
+
 /* 0, or -EINVAL with a detail for NULL. */
 int czone_vm_check(const struct czone_vm *vm);
 

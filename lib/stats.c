@@ -123,11 +123,16 @@ int czone_vm_stats(czone_vm *vm, struct czone_vm_stats *ret_stats)
 		.host_pool = CZONE_UNKNOWN,
 		.host_boot = CZONE_UNKNOWN,
 		.host_pss = CZONE_UNKNOWN,
+		.actual = CZONE_UNKNOWN,
 	};
+	pthread_mutex_lock(&vm->lock);
+	stats.target = vm->target;
+	pthread_mutex_unlock(&vm->lock);
 	if (vm->driver->host_stats) {
 		r = vm->driver->host_stats(vm, &stats);
 		if (r < 0)
 			return r;
+		stats.actual = stats.host_pool + stats.host_boot;
 	}
 	czone_results_out(ret_stats, &stats, sizeof(stats));
 	return 0;

@@ -2,11 +2,11 @@
 /* The life of a zone: create, attach, resize, reclaim, destroy. */
 #include "handle.h"
 #include "options.h"
+#include "thread.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define CGROUP_PATH_MAX 975		/* what a request to a guest has room for */
@@ -51,14 +51,6 @@ int czone_cgroup_path_check(const char *path)
 			return czone_fail(-EINVAL, "cgroup path \"%s\" has a part \"..\"", path);
 	}
 	return 0;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* Take back a zone that could not be attached; the reason for that stays the detail. */
@@ -135,6 +127,8 @@ int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret
 		r = czone_handle_get(vm, id, ret_zone);
 	if (r < 0)
 		undo_create(vm, id, timeout_ms);
+	else
+		czone_event(vm, CZONE_EVENT_ZONE_CREATED, id, size, 0);
 	return r;
 }
 
@@ -246,6 +240,7 @@ static int reclaim(struct czone_vm *vm, uint32_t id, uint64_t bytes,
 	if (bytes)		/* for a driver 0 is all there is */
 		r = vm->driver->reclaim(vm, id, bytes == UINT64_MAX ? 0 : bytes, o.flags,
 					czone_timeout(o.timeout_ms), result);
+	czone_event(vm, CZONE_EVENT_RECLAIMED, id, result[CZONE_RESULT_RETURNED], r);
 	if (ret_returned && (r == 0 || r == -ETIMEDOUT))
 		*ret_returned = result[CZONE_RESULT_RETURNED];
 	return r;
@@ -310,6 +305,9 @@ int czone_destroy(czone *zone, uint32_t flags, uint32_t timeout_ms,
 	r = zone->vm->driver->destroy(zone->vm, zone->id, flags, czone_timeout(timeout_ms), result);
 	if (r == 0 || r == -ENOENT)
 		czone_handle_gone(zone);
+	if (r == 0)
+		czone_event(zone->vm, CZONE_EVENT_ZONE_DESTROYED, zone->id,
+			    result[CZONE_RESULT_RETURNED], 0);
 	if (ret_report && (r == 0 || r == -EBUSY || r == -ETIMEDOUT)) {
 		struct czone_destroy_report report = {
 			.returned = result[CZONE_RESULT_RETURNED],

@@ -59,6 +59,12 @@ static const struct field spawn_opts[] = {
 	{ 0 },
 };
 
+#define TARGET_OPT(member) FIELD(struct czone_target_opts, member)
+static const struct field target_opts[] = {
+	TARGET_OPT(timeout_ms), TARGET_OPT(flags),
+	{ 0 },
+};
+
 #define ZONE_STAT(member) FIELD(struct czone_zone_stats, member)
 static const struct field zone_stats[] = {
 	ZONE_STAT(id), ZONE_STAT(flags), ZONE_STAT(size), ZONE_STAT(used), ZONE_STAT(free_backed),
@@ -72,7 +78,7 @@ static const struct field zone_stats[] = {
 static const struct field vm_stats[] = {
 	VM_STAT(pool_size), VM_STAT(pool_used), VM_STAT(metadata), VM_STAT(boot_size),
 	VM_STAT(boot_free), VM_STAT(zones), VM_STAT(returned), VM_STAT(host_pool),
-	VM_STAT(host_boot), VM_STAT(host_pss), VM_STAT(pid),
+	VM_STAT(host_boot), VM_STAT(host_pss), VM_STAT(pid), VM_STAT(target), VM_STAT(actual),
 	{ 0 },
 };
 
@@ -296,6 +302,12 @@ int idle_opts_from_dict(PyObject *dict, struct czone_idle_opts *opts)
 	return from_dict(dict, opts, idle_opts);
 }
 
+int target_opts_from_dict(PyObject *dict, struct czone_target_opts *opts)
+{
+	*opts = (struct czone_target_opts)CZONE_INIT(*opts);
+	return from_dict(dict, opts, target_opts);
+}
+
 static PyObject *get_field(const void *from, const struct field *field)
 {
 	const void *place = (const char *)from + field->offset;
@@ -386,6 +398,7 @@ static void release_vm(PyObject *capsule)
 	Py_BEGIN_ALLOW_THREADS
 	czone_vm_unref(vm);
 	Py_END_ALLOW_THREADS
+	Py_XDECREF(PyCapsule_GetContext(capsule));
 }
 
 static void release_zone(PyObject *capsule)
@@ -471,6 +484,20 @@ void log_to_python(enum czone_log_level level, const char *message, void *callab
 	PyGILState_STATE state = PyGILState_Ensure();
 	PyObject *result = PyObject_CallFunction(callable, "is", (int)level, message);
 
+	if (!result)
+		PyErr_WriteUnraisable(callable);
+	Py_XDECREF(result);
+	PyGILState_Release(state);
+}
+
+void event_to_python(czone_vm *vm, const struct czone_event *event, void *callable)
+{
+	PyGILState_STATE state = PyGILState_Ensure();
+	PyObject *result = PyObject_CallFunction(callable, "iIKiK", (int)event->kind, event->zone,
+						 (unsigned long long)event->bytes, event->error,
+						 (unsigned long long)event->lost);
+
+	(void)vm;
 	if (!result)
 		PyErr_WriteUnraisable(callable);
 	Py_XDECREF(result);

@@ -18,6 +18,7 @@ int reclaim_opts_from_dict(PyObject *dict, struct czone_reclaim_opts *opts);
 int idle_opts_from_dict(PyObject *dict, struct czone_idle_opts *opts);
 int spawn_opts_from_dict(PyObject *dict, struct czone_spawn_opts *opts);
 void spawn_opts_free(struct czone_spawn_opts *opts);
+int target_opts_from_dict(PyObject *dict, struct czone_target_opts *opts);
 
 /* New references, NULL with an exception. */
 PyObject *zone_stats_to_dict(const struct czone_zone_stats *stats);
@@ -43,6 +44,12 @@ void raise_error(int error);
 
 /* A czone_probe_fn: appends a tuple to a list. */
 void probe_to_list(const struct czone_probe_item *item, void *list);
+
+/*
+ * A czone_event_fn whose userdata is a callable (kind, zone, bytes, error, lost).
+ * It is the context of the VM's capsule, which has a reference on it.
+ */
+void event_to_python(czone_vm *vm, const struct czone_event *event, void *callable);
 
 /* A czone_log_fn whose userdata is a callable (level, message). */
 void log_to_python(enum czone_log_level level, const char *message, void *callable);

@@ -30,7 +30,7 @@ static PyObject *log_callable;
 }
 
 /* These fill their outputs on some failures, too: whether to raise is up to the package. */
-%typemap(out) int czone_attach_cgroup, int czone_reclaim, int czone_vm_reclaim, int czone_destroy
+%typemap(out) int czone_attach_cgroup, int czone_reclaim, int czone_vm_reclaim, int czone_destroy, int czone_set_target
 	"$result = PyLong_FromLong($1);"
 
 /* Handles. A capsule has one reference for as long as it lives. */
@@ -102,6 +102,11 @@ static PyObject *log_callable;
 	if ($1)
 		spawn_opts_free($1);
 }
+%typemap(in) const struct czone_target_opts *opts (struct czone_target_opts opts) {
+	if (target_opts_from_dict($input, &opts) < 0)
+		SWIG_fail;
+	$1 = &opts;
+}
 
 /* Outputs. */
 %typemap(in, numinputs=0) (int *ret_pidfd, int64_t *ret_pid) (int pidfd = -1, int64_t pid = 0)
@@ -130,9 +135,9 @@ static PyObject *log_callable;
 %typemap(argout) struct czone_destroy_report *ret_report
 	"Py_XSETREF($result, Py_BuildValue(\"(iN)\", result, destroy_report_to_dict($1)));"
 
-%typemap(in, numinputs=0) uint64_t *ret_returned (uint64_t returned = 0)
+%typemap(in, numinputs=0) uint64_t *ret_returned (uint64_t returned = 0), uint64_t *ret_actual (uint64_t returned = 0)
 	"$1 = &returned;"
-%typemap(argout) uint64_t *ret_returned
+%typemap(argout) uint64_t *ret_returned, uint64_t *ret_actual
 	"Py_XSETREF($result, Py_BuildValue(\"(iK)\", result, (unsigned long long)*$1));"
 
 /* How many bytes are wanted goes in, they come out. */
@@ -184,6 +189,27 @@ OUTPUT_ARRAY(uint32_t, ret_ids, ids_to_list)
 }
 %typemap(argout) (czone_log_fn *fn, void *userdata)
 	"Py_XSETREF(log_callable, $input);"
+
+/* A callable for good: the package sets one for each VM, before it is used. */
+%typemap(in) (czone_event_fn *fn, void *userdata) {
+	if (!PyCallable_Check($input)) {
+		PyErr_SetString(PyExc_TypeError, "not callable");
+		SWIG_fail;
+	}
+	if (PyCapsule_GetContext(swig_obj[0])) {
+		PyErr_SetString(PyExc_ValueError, "there is one already");
+		SWIG_fail;
+	}
+	$1 = event_to_python;
+	$2 = $input;
+	Py_INCREF($input);
+	PyCapsule_SetContext(swig_obj[0], $input);
+}
+
+/* In Python these are coroutines, on the calls that wait. */
+%rename("$ignore", regextarget=1, %$isfunction) "_async$";
+%ignore czone_op_cancel;
+%ignore czone_op_unref;
 
 /* The findings, as a list of tuples (name, state, found, remedy). */
 %typemap(in, numinputs=0) (czone_probe_fn *fn, void *userdata) (PyObject *items) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "device_internal.h"
 #include "log_queue.h"
-#include "thread.h"
+#include "../thread.h"
 #include "../driver.h"
 
 #include <endian.h>
@@ -43,6 +43,12 @@ void device_complain(struct device *d, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	log_later(CZONE_LOG_WARNING, "VM %d: %s", (int)d->peer, text);
+}
+
+void device_tell(struct device *d, enum czone_event_kind kind, uint32_t zone, uint64_t bytes)
+{
+	if (d->news)
+		d->news(d->news_userdata, kind, zone, bytes);
 }
 
 void device_free_job(struct punch_job *job)
@@ -146,6 +152,7 @@ static void driver_started(struct device *d)
 	for (unsigned int i = 0; i < VHOST_USER_QUEUES; i++)
 		queue_work(d, i);
 	pools_driver_started(d, anew);
+	device_tell_ready(d);
 	pthread_cond_broadcast(&d->changed);
 }
 
@@ -159,6 +166,9 @@ static void driver_stopped(struct device *d)
 	if (!d->up)
 		return;
 	d->up = false;
+	if (d->told_ready && !d->gone)
+		device_tell(d, CZONE_EVENT_GUEST_LOST, CZONE_ID_VM, 0);
+	d->told_ready = false;
 	punch_cancel(&d->punch);
 	requests_fail(d, d->gone ? -ESHUTDOWN : -ENOTCONN);
 	pools_driver_stopped(d);
@@ -243,9 +253,13 @@ static void stop_listening(struct device *d)
 /* Let go of everything that the VMM gave us. In the poll thread. */
 static void vmm_gone(struct device *d)
 {
+	bool told = d->gone || d->closing;
+
 	d->gone = true;
 	vhost_user_reset(&d->vu);
 	memory_clear(&d->memory);
+	if (!told)
+		device_tell(d, CZONE_EVENT_VM_GONE, CZONE_ID_VM, 0);
 	pthread_cond_broadcast(&d->changed);
 }
 
@@ -603,6 +617,29 @@ static int ready(struct device *d)
 	return 1;
 }
 
+void device_tell_ready(struct device *d)
+{
+	if (d->told_ready || ready(d) != 1)
+		return;
+	d->told_ready = true;
+	device_tell(d, CZONE_EVENT_GUEST_READY, CZONE_ID_VM, 0);
+}
+
+void device_set_news(struct device *d, device_news_fn *fn, void *userdata)
+{
+	pthread_mutex_lock(&d->lock);
+	d->news = fn;
+	d->news_userdata = userdata;
+	pthread_mutex_unlock(&d->lock);
+}
+
+void device_wake(struct device *d)
+{
+	pthread_mutex_lock(&d->lock);
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static const char *what_is_missing(struct device *d)
 {
 	if (!d->peer)
@@ -619,12 +656,14 @@ int device_wait_ready(struct device *d, uint32_t timeout_ms)
 	int state, timeout = 0;
 
 	enter(d);
-	while (!(state = ready(d)) && !timeout)
+	while (!(state = ready(d)) && !timeout && !czone_cancelled())
 		timeout = pthread_cond_timedwait(&d->changed, &d->lock, &until);
 	missing = what_is_missing(d);
 	leave(d);
 	if (state > 0)
 		return 0;
+	if (!state && !timeout)
+		return czone_fail(-ECANCELED, "no longer waited for");
 	if (!state)
 		return czone_fail(-ETIMEDOUT, "after %u ms %s", timeout_ms, missing);
 	if (state == -ESHUTDOWN)
@@ -650,6 +689,8 @@ static int asked(const struct device_request *request, int error, bool replied, 
 	case -ETIMEDOUT:
 		return czone_fail(error, "%s of zone %u: no answer from the guest in %u ms", op,
 				  request->zone, timeout_ms);
+	case -ECANCELED:
+		return czone_fail(error, "%s of zone %u: no longer waited for", op, request->zone);
 	case -ENOTCONN:
 		return czone_fail(error, "%s of zone %u: the guest's driver is not there", op,
 				  request->zone);
@@ -675,11 +716,11 @@ int device_ask(struct device *d, const struct device_request *request, uint32_t 
 	error = request_start(d, &r, timeout_ms);
 	if (!error) {
 		until = at_ms(r.deadline + ANSWER_GRACE_MS);
-		while (!r.done && !timeout)
+		while (!r.done && !timeout && !czone_cancelled())
 			timeout = pthread_cond_timedwait(&d->changed, &d->lock, &until);
 		if (!r.done)
 			request_forget(d, &r);
-		error = r.done ? r.error : -ETIMEDOUT;
+		error = r.done ? r.error : timeout ? -ETIMEDOUT : -ECANCELED;
 	}
 	leave(d);
 	if (ret_reply && r.replied)

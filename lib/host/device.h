@@ -6,6 +6,7 @@
 #ifndef LIB_HOST_DEVICE_H
 #define LIB_HOST_DEVICE_H
 
+#include <czone.h>
 #include <linux/virtio_czone.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,7 +45,17 @@ void device_close(struct device *device);
  */
 int device_add_pool(struct device *device, uint64_t start, uint64_t size, unsigned int backing_shift);
 
-/* Wait until the driver is up and has taken every pool range. */
+/*
+ * Who is told what happens to the guest, from now on. Called with the device's
+ * lock held, in threads that must not wait.
+ */
+typedef void device_news_fn(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes);
+void device_set_news(struct device *device, device_news_fn *fn, void *userdata);
+
+/* Calls that wait look whether they were cancelled. */
+void device_wake(struct device *device);
+
+/* Wait until the driver is up and has taken every pool range. -ECANCELED: czone_cancelled(). */
 int device_wait_ready(struct device *device, uint32_t timeout_ms);
 
 struct device_request {
@@ -64,7 +75,7 @@ struct device_reply {
  * Ask the guest and wait. Any thread. Returns the guest's status as a negative
  * errno (the reply is filled then, too), -ETIMEDOUT when there was no answer a
  * little after timeout_ms, -ENOTCONN without a driver, -ESHUTDOWN when the VM
- * has gone or the device is closed.
+ * has gone or the device is closed, -ECANCELED when czone_cancelled().
  */
 int device_ask(struct device *device, const struct device_request *request, uint32_t timeout_ms,
 	       struct device_reply *ret_reply);

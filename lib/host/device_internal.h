@@ -97,6 +97,12 @@ struct device {
 	struct punch_queue punch;
 	atomic_uint_least64_t returned;
 
+	device_news_fn *news;
+	void *news_userdata;
+	bool told_ready;		/* and not yet that it is lost */
+	uint64_t notices_at;		/* ms */
+	unsigned int notices;
+
 	uint64_t complaints_at;		/* ms */
 	unsigned int complaints;
 };
@@ -108,6 +114,12 @@ static inline struct virtqueue *device_vq(struct device *d, enum virtio_czone_vq
 
 /* Something that only a broken guest or VMM does; the rate is limited. */
 void device_complain(struct device *d, const char *format, ...) CZONE_PRINTF(2, 3);
+
+/* Tell whoever wants to know. */
+void device_tell(struct device *d, enum czone_event_kind kind, uint32_t zone, uint64_t bytes);
+
+/* The driver may have come to be ready. */
+void device_tell_ready(struct device *d);
 
 /* Say so if a queue has just broken, and fail the requests that it would have carried. */
 void device_check_queue(struct device *d, unsigned int index);

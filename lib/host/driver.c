@@ -40,6 +40,16 @@ static int host_detach(struct czone_vm *vm)
 	return host_vm_detach(vm->priv);
 }
 
+static int host_wait(struct czone_vm *vm, uint32_t timeout_ms)
+{
+	return device_wait_ready(device_of(vm), timeout_ms);
+}
+
+static void host_wake(struct czone_vm *vm)
+{
+	device_wake(device_of(vm));
+}
+
 static int host_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
 		       uint32_t timeout_ms, uint32_t *ret_id)
 {
@@ -252,4 +262,6 @@ const struct czone_driver czone_host_driver = {
 	.extents = host_extents,
 	.resident = host_resident,
 	.host_stats = host_host_stats,
+	.wait = host_wait,
+	.wake = host_wake,
 };

@@ -8,9 +8,11 @@
 
 #include "device.h"
 
+struct czone_vm;
 struct host_domain;
 
 struct host_vm {
+	struct czone_vm *vm;
 	struct device *device;
 	struct host_domain *domain;
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "log_queue.h"
-#include "thread.h"
+#include "../thread.h"
 #include "../driver.h"
 
 #include <stdarg.h>
@@ -58,7 +58,7 @@ int log_queue_get(void)
 	pthread_mutex_lock(&users_lock);
 	if (!users) {
 		stop = false;
-		error = thread_start(&thread, "czone-log", run);
+		error = thread_start(&thread, "czone-log", run, NULL);
 	}
 	if (!error)
 		users++;

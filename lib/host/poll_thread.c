@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "poll_thread.h"
-#include "thread.h"
+#include "../thread.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -94,7 +94,7 @@ static int start(void)
 	if (epoll_fd < 0 || wake_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd, &event))
 		error = -errno;
 	else
-		error = thread_start(&thread, "czone-device", run);
+		error = thread_start(&thread, "czone-device", run, NULL);
 	if (error)
 		close_fds();
 	return error;

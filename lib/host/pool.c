@@ -47,6 +47,7 @@ static void offer_answered(struct device *d, struct request *r)
 		log_later(CZONE_LOG_INFO, "VM %d has taken its pool, %llu MiB at %#llx",
 			  (int)d->peer, (unsigned long long)p->size >> 20,
 			  (unsigned long long)p->start);
+		device_tell_ready(d);
 	} else {
 		pool_refused(d, p, r->error);
 	}

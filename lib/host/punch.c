@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "punch.h"
-#include "thread.h"
+#include "../thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -264,7 +264,7 @@ int punch_get(void)
 	pthread_mutex_lock(&users_lock);
 	if (!users) {
 		stop = false;
-		error = thread_start(&thread, "czone-punch", run);
+		error = thread_start(&thread, "czone-punch", run, NULL);
 	}
 	if (!error)
 		users++;

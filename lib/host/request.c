@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* What the host asks the guest: in buffers of the event queue, answered on the reply queue. */
 #include "device_internal.h"
-#include "thread.h"
+#include "../thread.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
 
 #define ERRNO_MAX 4095
+#define NOTICES_PER_SECOND 100
 
 static void request_done(struct device *d, struct request *r, int error)
 {
@@ -33,7 +34,9 @@ int request_start(struct device *d, struct request *r, uint32_t timeout_ms)
 	r->next = NULL;
 	r->sent = r->done = r->replied = false;
 	r->deadline = now_ms() + timeout_ms;
-	r->id = ++d->last_id;
+	if (!++d->last_id)
+		d->last_id++;	/* 0 is for notices */
+	r->id = d->last_id;
 	while (*end)
 		end = &(*end)->next;
 	*end = r;
@@ -117,6 +120,30 @@ void requests_send(struct device *d)
 	device_check_queue(d, VIRTIO_CZONE_VQ_EVENT);
 }
 
+/* What the guest tells by itself. It may tell anything, so not too much of it goes on. */
+static void take_notice(struct device *d, uint32_t kind, uint32_t zone, uint64_t value)
+{
+	uint64_t now = now_ms();
+
+	if (now - d->notices_at >= 1000) {
+		d->notices_at = now;
+		d->notices = 0;
+	}
+	if (d->notices++ >= NOTICES_PER_SECOND || zone == CZONE_ID_VM)
+		return;
+	switch (kind) {
+	case CZONE_NOTICE_FULL:
+		device_tell(d, CZONE_EVENT_ZONE_FULL, zone, 0);
+		break;
+	case CZONE_NOTICE_CREATED:
+		device_tell(d, CZONE_EVENT_ZONE_CREATED, zone, value);
+		break;
+	case CZONE_NOTICE_DESTROYED:
+		device_tell(d, CZONE_EVENT_ZONE_DESTROYED, zone, CZONE_UNKNOWN);
+		break;
+	}
+}
+
 void request_take_reply(struct device *d, const struct virtqueue_buffer *b)
 {
 	const size_t head = offsetof(struct virtio_czone_reply, value);
@@ -139,6 +166,10 @@ void request_take_reply(struct device *d, const struct virtqueue_buffer *b)
 		status = EPROTO;
 	}
 	virtqueue_push(vq, b->head, 0);
+	if (wire.id == htole32(VIRTIO_CZONE_NOTICE_ID)) {
+		take_notice(d, status, le32toh(wire.zone), count ? le64toh(wire.value[0]) : CZONE_UNKNOWN);
+		return;
+	}
 	while (r && (!r->sent || r->id != le32toh(wire.id)))
 		r = r->next;
 	if (!r)

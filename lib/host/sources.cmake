@@ -15,7 +15,6 @@ set(host
 	host/report.c
 	host/request.c
 	host/takeover.c
-	host/thread.c
 	host/vhost_user.c
 	host/vhost_user_socket.c
 	host/virtqueue.c

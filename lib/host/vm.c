@@ -253,6 +253,8 @@ static int check(const struct czone_vm_opts *o)
 				  (unsigned long long)o->pool_bytes);
 	if (o->channel && strlen(o->channel) >= sizeof(address.sun_path))
 		return czone_fail(-ENAMETOOLONG, "channel %s is longer than a socket's path may be", o->channel);
+	if (o->kvm > 2)
+		return czone_fail(-EINVAL, "kvm is %u, not 0 (automatic), 1 (KVM) or 2 (TCG)", o->kvm);
 	return 0;
 }
 
@@ -350,6 +352,11 @@ static int hand_over(struct host_vm *host)
 	return error;
 }
 
+static void news(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes)
+{
+	czone_event(userdata, kind, zone, bytes, 0);
+}
+
 static int connect_to(struct host_domain *d, const struct czone_vm_opts *o)
 {
 	int error;
@@ -386,6 +393,8 @@ static int attach(struct host_vm *host, struct czone_vm_opts *o)
 	}
 	error = device_adopt(d->socket, &host->device);
 	if (!error)
+		device_set_news(host->device, news, host->vm);
+	if (!error)
 		error = device_wait_ready(host->device, o->timeout_ms);
 	if (error) {
 		virDomainFree(domain);
@@ -398,7 +407,7 @@ static int attach(struct host_vm *host, struct czone_vm_opts *o)
 static int start(struct host_vm *host, struct czone_vm_opts *o)
 {
 	struct host_domain *d = host->domain;
-	bool kvm = o->kvm == CZONE_KVM_ON || (o->kvm == CZONE_KVM_AUTO && machine_has_kvm());
+	bool kvm = o->kvm == 1 || (!o->kvm && machine_has_kvm());
 	uint64_t pool_start = 0, pool_size = 0;
 	unsigned int shift;
 	char *xml, tail[600];
@@ -413,6 +422,7 @@ static int start(struct host_vm *host, struct czone_vm_opts *o)
 	error = device_open(d->socket, &host->device);
 	if (error)
 		return error;
+	device_set_news(host->device, news, host->vm);
 	xml = domain_xml(o, d->socket, d->console, kvm);
 	if (!xml)
 		return -ENOMEM;
@@ -439,12 +449,13 @@ static int start(struct host_vm *host, struct czone_vm_opts *o)
 	return 0;
 }
 
-static struct host_vm *new_host(void)
+static struct host_vm *new_host(struct czone_vm *vm)
 {
 	struct host_vm *host = calloc(1, sizeof(*host));
 
 	if (!host)
 		return NULL;
+	host->vm = vm;
 	host->domain = calloc(1, sizeof(*host->domain));
 	if (!host->domain) {
 		free(host);
@@ -481,7 +492,7 @@ int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	if (!state_dir)
 		return czone_fail(-errno, "state_dir %s: %s", o.state_dir, strerror(errno));
 	o.state_dir = state_dir;
-	host = new_host();
+	host = new_host(vm);
 	error = host ? attach(host, &o) : czone_fail(-ENOMEM, "no memory for a VM");
 	finish(vm, host, error);
 	free(state_dir);
@@ -516,7 +527,7 @@ int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
 		o.name = name = format("czone-%d-%u", getpid(), atomic_fetch_add(&counter, 1));
 	if (!o.emulator)
 		o.emulator = emulator = machine_find_emulator();
-	host = new_host();
+	host = new_host(vm);
 	if (!o.emulator) {
 		error = czone_fail(-ENOEXEC, "no qemu-system-x86_64 in PATH, and CZONE_QEMU is not set");
 	} else if (access(o.emulator, X_OK)) {

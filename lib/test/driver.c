@@ -571,8 +571,10 @@ static int test_stop(struct czone_vm *vm)
 	struct test *t = vm->priv;
 
 	pthread_mutex_lock(&t->lock);
-	if (!t->stopped)
+	if (!t->stopped) {
 		test_memory_close(t);
+		czone_event(vm, CZONE_EVENT_VM_GONE, CZONE_ID_VM, 0, 0);
+	}
 	t->stopped = true;
 	return test_leave(t, 0);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Tasks of a test VM: what stands for containers there, and uses memory. */
 #include "../handle.h"
+#include "../thread.h"
 #include "test.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -88,6 +89,17 @@ static int make_room(struct test *t, struct test_zone *zone, uint64_t pages)
 			  test_zone_pages(zone) * TEST_PAGE >> 10);
 }
 
+/* As a guest would, at most once a second. */
+static void tell_full(struct czone_test_task *task, struct test *t, struct test_zone *zone)
+{
+	uint64_t now = now_ms();
+
+	if (zone == &t->boot || (zone->full_at && now - zone->full_at < 1000))
+		return;
+	zone->full_at = now;
+	czone_event(task->vm, CZONE_EVENT_ZONE_FULL, zone->id, 0, 0);
+}
+
 /* Pages for all entries [first, end) that have none; those read as zero. */
 static int touch(struct test *t, struct czone_test_task *task, size_t first, size_t end)
 {
@@ -99,6 +111,8 @@ static int touch(struct test *t, struct czone_test_task *task, size_t first, siz
 	r = extend(task, end);
 	for (size_t i = first; r == 0 && i < end; i++)
 		absent += !task->page[i];
+	if (r == 0 && absent > zone->pages[PAGE_FREE])
+		tell_full(task, t, zone);
 	if (r == 0)
 		r = make_room(t, zone, absent);
 	if (r < 0)

@@ -32,6 +32,7 @@ struct test_zone {
 	char *cgroup;		/* as test_cgroup() makes it, or NULL */
 	uint64_t pages[PAGE_STATES];	/* how many it has in each state */
 	uint64_t returned, spilled;	/* bytes so far */
+	uint64_t full_at;	/* ms, when that was told last */
 };
 
 struct test {

@@ -699,6 +699,120 @@ Test(device, many_reports)
 	fe_close(&fe);
 }
 
+/* --------------------------------------------------------- what is told of it */
+
+static struct {
+	pthread_mutex_t lock;
+	struct { enum czone_event_kind kind; uint32_t zone; uint64_t bytes; } item[400];
+	int n;
+} told = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void note_news(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes)
+{
+	(void)userdata;
+	pthread_mutex_lock(&told.lock);
+	told.item[told.n].kind = kind;
+	told.item[told.n].zone = zone;
+	told.item[told.n].bytes = bytes;
+	told.n++;
+	pthread_mutex_unlock(&told.lock);
+}
+
+static int told_of(enum czone_event_kind kind)
+{
+	int n = 0;
+
+	pthread_mutex_lock(&told.lock);
+	for (int i = 0; i < told.n; i++)
+		n += told.item[i].kind == kind;
+	pthread_mutex_unlock(&told.lock);
+	return n;
+}
+
+/* Without the guest's thread. */
+static void send_notice(uint32_t kind, uint32_t zone, uint64_t value)
+{
+	struct virtio_czone_reply notice = { .status = kind, .zone = zone, .count = 1, .value = { value } };
+	struct fe_queue *q = &fe.q[VIRTIO_CZONE_VQ_REPLY];
+	struct vring_used_elem used;
+	uint64_t gpa = fe_alloc(&fe, sizeof(notice));
+
+	memcpy(fe_at(&fe, gpa), &notice, sizeof(notice));
+	while (fe_wait_used(q, 0, &used))
+		;
+	fe_expose(q, fe_desc(q, gpa, 24, 0));
+	fe_kick(q);
+	cr_assert(fe_wait_used(q, LIMIT_MS, &used));
+}
+
+Test(device, notices_are_passed_on)
+{
+	fe_boot(&fe);
+	device_set_news(fe.device, note_news, NULL);
+	fe_guest_stop(&fe);
+	send_notice(CZONE_NOTICE_CREATED, 5, 8 * MIB);
+	send_notice(CZONE_NOTICE_FULL, 5, 0);
+	send_notice(CZONE_NOTICE_DESTROYED, 5, 0);
+	send_notice(CZONE_NOTICE_FULL, CZONE_ID_VM, 0);	/* no zone */
+	send_notice(77, 5, 0);					/* of a later version */
+	send_notice(CZONE_NOTICE_NONE, 5, 0);
+	cr_assert_eq(told.n, 3);
+	cr_assert_eq(told.item[0].kind, CZONE_EVENT_ZONE_CREATED);
+	cr_assert_eq(told.item[0].zone, 5);
+	cr_assert_eq(told.item[0].bytes, 8 * MIB);
+	cr_assert_eq(told.item[1].kind, CZONE_EVENT_ZONE_FULL);
+	cr_assert_eq(told.item[2].kind, CZONE_EVENT_ZONE_DESTROYED);
+	cr_assert_eq(told.item[2].bytes, CZONE_UNKNOWN);
+	fe_guest_start(&fe);
+	cr_assert_eq(ping(LIMIT_MS), 0);
+	fe_close(&fe);
+}
+
+Test(device, a_guest_that_notices_too_much_is_not_heard)
+{
+	uint64_t start = fe_now_ms();
+
+	fe_boot(&fe);
+	device_set_news(fe.device, note_news, NULL);
+	fe_guest_stop(&fe);
+	for (int i = 0; i < 300; i++)
+		send_notice(CZONE_NOTICE_FULL, 1 + i, 0);
+	cr_assert_leq(told.n, 100 * (1 + (fe_now_ms() - start) / 1000));
+	fe_guest_start(&fe);
+	cr_assert_eq(ping(LIMIT_MS), 0);
+	fe_close(&fe);
+}
+
+Test(device, news_of_a_guest_that_comes_and_goes)
+{
+	fe_open(&fe);
+	device_set_news(fe.device, note_news, NULL);
+	cr_assert_eq(device_add_pool(fe.device, POOL, POOL_SIZE, 12), 0);
+	fe_driver_start(&fe, NULL);
+	fe_post_events(&fe, 0, 16);
+	fe_guest_start(&fe);
+	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), 0);
+	cr_assert_eq(told_of(CZONE_EVENT_GUEST_READY), 1);
+	fe_guest_stop(&fe);
+	fe_driver_stop(&fe, NULL);
+	cr_assert_eq(device_wait_ready(fe.device, 10), -ETIMEDOUT);
+	cr_assert_eq(told_of(CZONE_EVENT_GUEST_LOST), 1);
+	fe_driver_start(&fe, NULL);
+	fe_post_events(&fe, 0, 16);
+	fe_guest_start(&fe);
+	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), 0);
+	cr_assert_eq(told_of(CZONE_EVENT_GUEST_READY), 2);
+	fe_guest_stop(&fe);
+	close(fe.socket);
+	fe.socket = -1;
+	for (int i = 0; i < LIMIT_MS && !told_of(CZONE_EVENT_VM_GONE); i++)
+		usleep(1000);
+	fe_close(&fe);
+	cr_assert_eq(told_of(CZONE_EVENT_GUEST_LOST), 1);
+	cr_assert_eq(told_of(CZONE_EVENT_VM_GONE), 1);
+	cr_assert_eq(told.item[told.n - 1].kind, CZONE_EVENT_VM_GONE);
+}
+
 /* -------------------------------------------- the driver goes, comes again */
 
 Test(device, reboot_fails_requests_and_empties_the_pool)

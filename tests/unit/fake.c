@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "fake.h"
+#include "handle.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -271,14 +272,12 @@ const struct czone_driver fake_host_driver = {
 
 czone_vm *fake_vm(struct fake *fake, const struct czone_driver *driver)
 {
-	struct czone_vm *vm = calloc(1, sizeof(*vm));
+	struct czone_vm *vm = czone_vm_new();
 
 	memset(fake, 0, sizeof(*fake));
 	pthread_mutex_init(&fake->lock, NULL);
 	fake->extents = 1;
-	vm->refs = 1;
 	vm->driver = driver;
 	vm->priv = fake;
-	pthread_mutex_init(&vm->lock, NULL);
 	return vm;
 }

@@ -212,6 +212,79 @@ class Async(OnTestVM):
             asyncio.run(fail())
 
 
+class Events(OnTestVM):
+    def test_of_a_zone(self):
+        seen = []
+        self.vm.on_event(seen.append)
+        with self.vm.create(8 * MIB, cgroup="/c/a") as zone, self.vm.start_task("/c/a") as task:
+            task.fill(0, 8 * MIB, 1)
+            with self.refused(errno.ENOMEM, "full"):
+                task.fill(8 * MIB, 1, 1)
+            task.discard(0, 4 * MIB)
+            self.assertEqual(self.vm.set_target(6 * MIB), 6 * MIB)
+            with self.refused(errno.EBUSY, "in use"):
+                self.vm.set_target(MIB)
+            task.exit()
+        self.assertEqual(seen, [])
+        self.assertEqual(self.vm.dispatch(), 5)
+        kind = czone.EventKind
+        self.assertEqual([(e.kind, e.zone, e.bytes, e.errno) for e in seen],
+                         [(kind.ZONE_CREATED, zone.id, 8 * MIB, 0), (kind.ZONE_FULL, zone.id, 0, 0),
+                          (kind.TARGET_MET, 0, 6 * MIB, 0),
+                          (kind.TARGET_MISSED, 0, 4 * MIB, errno.EBUSY),
+                          (kind.ZONE_DESTROYED, zone.id, 4 * MIB, 0)])
+        self.assertEqual(self.vm.stats().target, MIB)
+        self.assertEqual(self.vm.stats().actual, 0)
+        self.vm.set_target(None)
+        self.assertIsNone(self.vm.stats().target)
+
+    def test_in_a_loop_of_asyncio(self):
+        async def watch():
+            return [event.kind.name async for event in self.vm.events()]
+
+        async def work():
+            watching = asyncio.ensure_future(watch())
+            await asyncio.sleep(0)
+            zone = await self.vm.create_async(8 * MIB)
+            await zone.destroy_async()
+            await self.vm.wait_async()
+            self.vm.stop()
+            return await asyncio.wait_for(watching, 20)
+
+        self.assertEqual(asyncio.run(work()), ["ZONE_CREATED", "ZONE_DESTROYED", "VM_GONE"])
+
+    def test_in_a_thread_of_the_library(self):
+        seen = threading.Event()
+        self.vm.on_event(lambda event: seen.set())
+        self.vm.dispatch_in_thread()
+        self.vm.reclaim()
+        self.assertTrue(seen.wait(20))
+        self.vm.dispatch_in_thread(False)
+
+    def test_of_a_function_that_fails(self):
+        self.vm.on_event(lambda event: 1 / 0)
+        self.vm.reclaim()
+        with contextlib.ExitStack() as stack:
+            hook, sys.unraisablehook = sys.unraisablehook, lambda args: None
+            stack.callback(setattr, sys, "unraisablehook", hook)
+            self.assertEqual(self.vm.dispatch(timeout=20), 1)
+        self.vm.on_event(None)
+        self.vm.reclaim()
+        self.assertEqual(self.vm.dispatch(), 1)
+
+    def test_function_is_released(self):
+        class Function:
+            def __call__(self, event):
+                pass
+
+        function = Function()
+        before = sys.getrefcount(function)
+        vm = czone.open(URI)
+        vm.on_event(function)
+        vm.close()
+        self.assertEqual(sys.getrefcount(function), before)
+
+
 class Threads(OnTestVM):
     def test_share_a_vm(self):
         done = []

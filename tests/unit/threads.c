@@ -5,6 +5,7 @@
  */
 #include "fake.h"
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -67,6 +68,55 @@ static void *come_and_go(void *ret_failures)
 	return NULL;
 }
 
+static void ended(int result, void *userdata)
+{
+	atomic_int *count = userdata;
+
+	if (result == 0 || result == -ECANCELED)
+		count[result == -ECANCELED]++;
+	else
+		failed("an operation", result);
+}
+
+static void *dispatch(void *stop)
+{
+	while (!*(atomic_bool *)stop)
+		czone_dispatch(vm, 10);
+	return NULL;
+}
+
+/* Operations that are started, cancelled and told in different threads. */
+static int operations(void)
+{
+	struct czone_zone_stats stats[8];
+	atomic_int count[2] = { 0 };
+	atomic_bool stop = false;
+	czone_op *op[8];
+	pthread_t thread;
+	int n = 0, r;
+
+	if (czone_dispatch_in_thread(vm, 1) || pthread_create(&thread, NULL, dispatch, &stop))
+		return failed("threads for operations", -1);
+	for (int i = 0; i < 500; i++) {
+		for (int k = 0; k < 8; k++, n++) {
+			stats[k] = (struct czone_zone_stats)CZONE_INIT(stats[k]);
+			r = czone_stats_async(shared, &stats[k], ended, count, &op[k]);
+			if (r < 0)
+				return failed("stats_async", r);
+			if (k % 4 == 3)
+				czone_op_cancel(op[k]);
+		}
+		for (int k = 0; k < 8; k++)
+			czone_op_unref(op[k]);
+		while (count[0] + count[1] < n)
+			sched_yield();
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	r = czone_dispatch_in_thread(vm, 0);
+	return r < 0 ? failed("end of dispatching", r) : 0;
+}
+
 /* On `vm`, which it gives up. Returns how much was wrong. */
 static int run(void)
 {
@@ -87,6 +137,7 @@ static int run(void)
 	}
 	for (int i = 0; i < 100; i++)
 		czone_set_log(count, &logged[i % 2]);
+	sum += operations();
 	for (int i = 0; i < THREADS; i++) {
 		pthread_join(threads[i], NULL);
 		sum += failures[i];

@@ -39,14 +39,15 @@ import subprocess
 import weakref
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import (AsyncIterator, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
+                    Union)
 
 from . import _czone
 
 __all__ = [
-    "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "EventLoop", "Kvm", "LogLevel",
-    "PoolBacking", "ProbeItem", "ProbeState", "Process", "Range", "Task", "VM", "VMStats", "Zone",
-    "ZoneStats", "open", "probe", "set_log", "version",
+    "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "Event", "EventKind",
+    "EventLoop", "LogLevel", "PoolBacking", "ProbeItem", "ProbeState", "Process", "Range", "Task",
+    "VM", "VMStats", "Zone", "ZoneStats", "open", "probe", "set_log", "version",
 ]
 
 BLOCK = _czone.CZONE_BLOCK
@@ -86,17 +87,21 @@ class EventLoop(IntEnum):
     CALLER = _czone.CZONE_EVENT_LOOP_CALLER
 
 
-class Kvm(IntEnum):
-    """Hardware virtualisation or emulation."""
+class EventKind(IntEnum):
+    """What has happened."""
 
-    AUTO = _czone.CZONE_KVM_AUTO
-    ON = _czone.CZONE_KVM_ON
-    OFF = _czone.CZONE_KVM_OFF
+    ZONE_CREATED = _czone.CZONE_EVENT_ZONE_CREATED
+    ZONE_DESTROYED = _czone.CZONE_EVENT_ZONE_DESTROYED
+    ZONE_FULL = _czone.CZONE_EVENT_ZONE_FULL
+    RECLAIMED = _czone.CZONE_EVENT_RECLAIMED
+    TARGET_MET = _czone.CZONE_EVENT_TARGET_MET
+    TARGET_MISSED = _czone.CZONE_EVENT_TARGET_MISSED
+    GUEST_READY = _czone.CZONE_EVENT_GUEST_READY
+    GUEST_LOST = _czone.CZONE_EVENT_GUEST_LOST
+    VM_GONE = _czone.CZONE_EVENT_VM_GONE
 
 
 class LogLevel(IntEnum):
-    """How much a message matters."""
-
     ERROR = _czone.CZONE_LOG_ERROR
     WARNING = _czone.CZONE_LOG_WARNING
     INFO = _czone.CZONE_LOG_INFO
@@ -125,6 +130,22 @@ class Range(NamedTuple):
 
     start: int
     size: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """What has happened to a zone, or to the VM (zone 0).
+
+    `bytes` is what czone.h says for this kind, None where it is not known; `errno`
+    is 0 but for a reclaim or a target that failed; so many events before this one
+    were `lost` because nobody dispatched.
+    """
+
+    kind: EventKind
+    zone: int
+    bytes: Optional[int]
+    errno: int
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -167,6 +188,8 @@ class VMStats:
     host_boot: Optional[int]
     host_pss: Optional[int]
     pid: int
+    target: Optional[int]
+    actual: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -407,6 +430,22 @@ class Zone:
 
     # A thread waits in these. Who cancels one stops waiting; the call goes on to its limit.
 
+    async def attach_cgroup_async(self, path: str, **options) -> AttachReport:
+        """attach_cgroup(), while other coroutines run."""
+        return await asyncio.to_thread(self.attach_cgroup, path, **options)
+
+    async def set_idle_return_async(self, delay: Optional[float], **options) -> None:
+        """set_idle_return(), while other coroutines run."""
+        await asyncio.to_thread(self.set_idle_return, delay, **options)
+
+    async def stats_async(self) -> ZoneStats:
+        """stats(), while other coroutines run."""
+        return await asyncio.to_thread(self.stats)
+
+    async def ranges_async(self) -> List[Range]:
+        """ranges(), while other coroutines run."""
+        return await asyncio.to_thread(self.ranges)
+
     async def resize_async(self, size: int, **options) -> None:
         """resize(), while other coroutines run."""
         await asyncio.to_thread(self.resize, size, **options)
@@ -482,6 +521,7 @@ class VM:
 
     def __init__(self, handle, started: bool = False):
         self._open_handle = handle
+        self._listener = None
         self._stop = weakref.finalize(self, _czone.czone_vm_stop, handle) if started else None
 
     @classmethod
@@ -548,6 +588,91 @@ class VM:
         size, options = _reclaim_arguments(size, with_cache, timeout)
         return _returned(_czone.czone_vm_reclaim(self._handle, size, options))
 
+    def set_target(self, size: Optional[int], *, keep_cache: bool = False,
+                   timeout: Optional[float] = None) -> int:
+        """Bring the VM's host memory down to so much, taking free memory and then
+        file cache; how much it is now. None: no target any more. When what is left
+        is in use the error is EBUSY."""
+        options = {"timeout_ms": _milliseconds(timeout)}
+        if keep_cache:
+            options["flags"] = _czone.CZONE_TARGET_KEEP_CACHE
+        result, actual = _czone.czone_set_target(
+            self._handle, _czone.CZONE_UNKNOWN if size is None else size, options)
+        if result:
+            raise _error(result)
+        return actual
+
+    def wait(self, timeout: Optional[float] = None) -> None:
+        """Until the guest's driver is up and has taken its pool."""
+        _czone.czone_vm_wait(self._handle, _milliseconds(timeout))
+
+    async def wait_async(self, timeout: Optional[float] = None) -> None:
+        """wait(), while other coroutines run."""
+        await asyncio.to_thread(self.wait, timeout)
+
+    async def set_target_async(self, size: Optional[int], **options) -> int:
+        """set_target(), while other coroutines run."""
+        return await asyncio.to_thread(self.set_target, size, **options)
+
+    async def stats_async(self) -> VMStats:
+        """stats(), while other coroutines run."""
+        return await asyncio.to_thread(self.stats)
+
+    async def lookup_async(self, id: int) -> Zone:
+        """lookup(), while other coroutines run."""
+        return await asyncio.to_thread(self.lookup, id)
+
+    async def zones_async(self) -> List[Zone]:
+        """zones(), while other coroutines run."""
+        return await asyncio.to_thread(self.zones)
+
+    def on_event(self, function: Optional[Callable[[Event], None]]) -> None:
+        """Whom dispatch() calls when something happens to the VM or its zones. None:
+        nobody, until when the VM keeps the function, and what that refers to."""
+        if self._listener is None:
+            if function is None:
+                return
+            listener = self._listener = [None]
+
+            def tell(kind, zone, size, error, lost):
+                if listener[0] is not None:
+                    kinds = EventKind.__members__.values()
+                    listener[0](Event(EventKind(kind) if kind in kinds else kind, zone,
+                                      None if size == _czone.CZONE_UNKNOWN else size,
+                                      -error, lost))
+
+            _czone.czone_set_event_fn(self._handle, tell)
+        self._listener[0] = function
+
+    def fileno(self) -> int:
+        """Readable when dispatch() has something to do: for select and event loops."""
+        return _czone.czone_fd(self._handle)
+
+    def dispatch(self, timeout: float = 0) -> int:
+        """Call the function of on_event() for what has happened, after waiting for
+        something up to the timeout; how many there were."""
+        return _czone.czone_dispatch(self._handle, _milliseconds(timeout) if timeout else 0)
+
+    def dispatch_in_thread(self, on: bool = True) -> None:
+        """Let a thread of the library dispatch, or not any more."""
+        _czone.czone_dispatch_in_thread(self._handle, on)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens from now on, until the VM has gone. One at a time for a VM."""
+        happened: asyncio.Queue = asyncio.Queue()
+        loop, fd = asyncio.get_running_loop(), self.fileno()
+        self.on_event(happened.put_nowait)
+        loop.add_reader(fd, self.dispatch)
+        try:
+            while True:
+                event = await happened.get()
+                yield event
+                if event.kind == EventKind.VM_GONE:
+                    return
+        finally:
+            loop.remove_reader(fd)
+            self.on_event(None)
+
     async def create_async(self, size: int, **options) -> Zone:
         """create(), while other coroutines run."""
         return await asyncio.to_thread(self.create, size, **options)
@@ -579,6 +704,8 @@ class VM:
         if self._open_handle is None:
             return
         self._open_handle = None
+        if self._listener:
+            self._listener[0] = None
         if self._stop:
             self._stop()
 

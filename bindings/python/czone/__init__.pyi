@@ -3,8 +3,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from os import PathLike
 from types import TracebackType
-from typing import (IO, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
-                    Type, Union)
+from typing import (IO, AsyncIterator, Callable, Iterable, Iterator, List, Mapping, NamedTuple,
+                    Optional, Sequence, Type, Union)
 
 Path = Union[str, PathLike[str]]
 Stream = Union[int, IO[str], IO[bytes], None]
@@ -25,10 +25,16 @@ class EventLoop(IntEnum):
     OWN = 0
     CALLER = 1
 
-class Kvm(IntEnum):
-    AUTO = 0
-    ON = 1
-    OFF = 2
+class EventKind(IntEnum):
+    ZONE_CREATED = 1
+    ZONE_DESTROYED = 2
+    ZONE_FULL = 3
+    RECLAIMED = 4
+    TARGET_MET = 5
+    TARGET_MISSED = 6
+    GUEST_READY = 7
+    GUEST_LOST = 8
+    VM_GONE = 9
 
 class LogLevel(IntEnum):
     ERROR = 0
@@ -50,6 +56,14 @@ class ProbeItem(NamedTuple):
 class Range(NamedTuple):
     start: int
     size: int
+
+@dataclass(frozen=True)
+class Event:
+    kind: EventKind
+    zone: int
+    bytes: Optional[int]
+    errno: int
+    lost: int
 
 @dataclass(frozen=True)
 class ZoneStats:
@@ -82,6 +96,8 @@ class VMStats:
     host_boot: Optional[int]
     host_pss: Optional[int]
     pid: int
+    target: Optional[int]
+    actual: Optional[int]
 
 @dataclass(frozen=True)
 class AttachReport:
@@ -130,6 +146,12 @@ class Zone:
     def ranges(self) -> List[Range]: ...
     def destroy(self, *, with_tasks: bool = False,
                 timeout: Optional[float] = None) -> DestroyReport: ...
+    async def attach_cgroup_async(self, path: Path, *, with_pages: bool = False,
+                                  timeout: Optional[float] = None) -> AttachReport: ...
+    async def set_idle_return_async(self, delay: Optional[float], *, floor: int = 0,
+                                    timeout: Optional[float] = None) -> None: ...
+    async def stats_async(self) -> ZoneStats: ...
+    async def ranges_async(self) -> List[Range]: ...
     async def resize_async(self, size: int, *, timeout: Optional[float] = None) -> None: ...
     async def reclaim_async(self, size: Optional[int] = None, *, with_cache: bool = False,
                             timeout: Optional[float] = None) -> int: ...
@@ -157,7 +179,7 @@ class VM:
               disks: Iterable[Path] = (), channel: Optional[Path] = None,
               boot_bytes: int = 0, pool_bytes: int = 0,
               pool_backing: PoolBacking = PoolBacking.MEMFD, pool_dir: Optional[Path] = None,
-              vcpus: int = 0, timeout: Optional[float] = None, kvm: Kvm = Kvm.AUTO,
+              vcpus: int = 0, timeout: Optional[float] = None, kvm: int = 0,
               event_loop: EventLoop = EventLoop.OWN) -> VM: ...
     @classmethod
     def attach(cls, *, state_dir: Path, name: str, uri: Optional[str] = None,
@@ -171,6 +193,20 @@ class VM:
     def stats(self) -> VMStats: ...
     def reclaim(self, size: Optional[int] = None, *, with_cache: bool = False,
                 timeout: Optional[float] = None) -> int: ...
+    def set_target(self, size: Optional[int], *, keep_cache: bool = False,
+                   timeout: Optional[float] = None) -> int: ...
+    def wait(self, timeout: Optional[float] = None) -> None: ...
+    async def wait_async(self, timeout: Optional[float] = None) -> None: ...
+    async def set_target_async(self, size: Optional[int], *, keep_cache: bool = False,
+                               timeout: Optional[float] = None) -> int: ...
+    async def stats_async(self) -> VMStats: ...
+    async def lookup_async(self, id: int) -> Zone: ...
+    async def zones_async(self) -> List[Zone]: ...
+    def on_event(self, function: Optional[Callable[[Event], None]]) -> None: ...
+    def fileno(self) -> int: ...
+    def dispatch(self, timeout: float = 0) -> int: ...
+    def dispatch_in_thread(self, on: bool = True) -> None: ...
+    def events(self) -> AsyncIterator[Event]: ...
     async def create_async(self, size: int, *, cgroup: Optional[Path] = None, spill: bool = False,
                            timeout: Optional[float] = None) -> Zone: ...
     async def reclaim_async(self, size: Optional[int] = None, *, with_cache: bool = False,
@@ -187,6 +223,6 @@ class VM:
 def open(uri: Optional[str] = None) -> VM: ...
 def probe(*, guest: bool = False, uri: Optional[str] = None, state_dir: Path = ...,
           emulator: Path = ..., kernel: Path = ..., initrd: Path = ..., boot_bytes: int = ...,
-          pool_bytes: int = ..., pool_dir: Path = ..., kvm: Kvm = ...) -> List[ProbeItem]: ...
+          pool_bytes: int = ..., pool_dir: Path = ..., kvm: int = ...) -> List[ProbeItem]: ...
 def set_log(function: Optional[Callable[[LogLevel, str], None]]) -> None: ...
 def version() -> str: ...

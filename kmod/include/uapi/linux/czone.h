@@ -131,6 +131,14 @@ enum czone_result {
 	__CZONE_RESULT_MAX,
 };
 
+/* What the kernel tells the host of by itself, each with the id of a zone. */
+enum czone_notice {
+	CZONE_NOTICE_NONE,
+	CZONE_NOTICE_FULL,		/* an allocation found no room; once a second at most */
+	CZONE_NOTICE_CREATED,		/* by somebody in the guest; and its size */
+	CZONE_NOTICE_DESTROYED,		/* by somebody in the guest */
+};
+
 struct czone_extent {
 	__u64 start;	/* guest-physical address */
 	__u64 size;

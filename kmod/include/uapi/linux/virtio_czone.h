@@ -87,6 +87,12 @@ struct virtio_czone_reply {
 	__le64 value[VIRTIO_CZONE_VALUES_MAX];
 };
 
+/*
+ * A reply with this id answers nothing: it is a notice of the guest about a zone.
+ * Its status is one of enum czone_notice, not an errno. No request has this id.
+ */
+#define VIRTIO_CZONE_NOTICE_ID	0
+
 struct virtio_czone_range {
 	__le64 start;		/* guest-physical address */
 	__le64 size;

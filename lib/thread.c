@@ -1,16 +1,17 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "thread.h"
 
 #include <signal.h>
 
-int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *))
+int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *),
+		 void *argument)
 {
 	sigset_t all, old;
 	int error;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	error = -pthread_create(ret_thread, NULL, run, NULL);
+	error = -pthread_create(ret_thread, NULL, run, argument);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (!error)
 		pthread_setname_np(*ret_thread, name);
