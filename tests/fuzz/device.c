@@ -8,10 +8,11 @@
  * thread's turns come when the input says so. While a call waits for an answer,
  * the guest acts; when the input is at its end, the wait is over. The clock
  * goes as the input says. The linker brings now_ms(), pthread_cond_timedwait()
- * and fallocate() of the library here (--wrap).
+ * and fallocate() of the library here (--wrap), and descriptors to fds.c.
  *
  * Input: 4 bytes of settings, then actions.
  */
+#include "fds.h"
 #include "fuzz.h"
 
 /* for queue_work(), detach() and the device's start; for turn() */
@@ -38,9 +39,13 @@
 #define N_EVENT_BUFFERS 8
 #define BUFFERS 0x8000ull
 
-static int boot_fd, pool_fd;
-static ino_t boot_ino, pool_ino;
+/* Boot memory that cannot shrink, and some that can. */
+static int boot_files[2], pool_fd;
+static char *boot_maps[2];
+
+static int boot_fd;
 static char *boot;
+static struct takeover takeover;
 
 static struct fuzz_input in;
 static struct device *d;
@@ -70,27 +75,23 @@ uint64_t __wrap_now_ms(void)
 /* Nothing is taken from the guest but pool memory, and boot memory that it gave for the VM. */
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t size)
 {
-	struct stat st;
+	int file = fds_file(fd);
 
 	FUZZ_CHECK(d->up);	/* else the guest may have become another one */
-	FUZZ_CHECK(!fstat(fd, &st));
 	FUZZ_CHECK(mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE));
-	FUZZ_CHECK(!(offset % PAGE) && !(size % PAGE) && size > 0);
-	FUZZ_CHECK(offset >= 0 && offset + size <= st.st_size);
-	FUZZ_CHECK(st.st_ino == pool_ino ||
-		   (st.st_ino == boot_ino && d->punch.batch->zone == CZONE_ID_VM));
-	return __real_fallocate(fd, mode, offset, size);
+	FUZZ_CHECK(!(offset % PAGE) && !(size % PAGE) && size > 0 && offset >= 0);
+	FUZZ_CHECK(offset + size <= (off_t)(file == pool_fd ? POOL_SIZE : BOOT_SIZE));
+	FUZZ_CHECK(file == pool_fd || (file == boot_fd && d->punch.batch->zone == CZONE_ID_VM));
+	return __real_fallocate(file, mode, offset, size);
 }
 
 /* ------------------------------------------------------------------- VMM */
 
-static int memory_file(const char *name, uint64_t size, ino_t *ret_ino)
+static int memory_file(const char *name, uint64_t size)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC);
-	struct stat st;
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	FUZZ_CHECK(fd >= 0 && !ftruncate(fd, size) && !fstat(fd, &st));
-	*ret_ino = st.st_ino;
+	FUZZ_CHECK(fd >= 0 && !ftruncate(fd, size));
 	return fd;
 }
 
@@ -99,10 +100,15 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	czone_set_log(NULL, NULL);
-	boot_fd = memory_file("boot", BOOT_SIZE, &boot_ino);
-	pool_fd = memory_file("pool", POOL_SIZE, &pool_ino);
-	boot = mmap(NULL, BOOT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, boot_fd, 0);
-	FUZZ_CHECK(boot != MAP_FAILED);
+	pool_fd = memory_file("pool", POOL_SIZE);
+	for (int i = 0; i < 2; i++) {
+		boot_files[i] = memory_file("boot", BOOT_SIZE);
+		boot_maps[i] = mmap(NULL, BOOT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+				    boot_files[i], 0);
+		FUZZ_CHECK(boot_maps[i] != MAP_FAILED);
+	}
+	FUZZ_CHECK(!fcntl(boot_files[0], F_ADD_SEALS, F_SEAL_SHRINK));
+	FUZZ_CHECK(!takeover_new(&takeover, "fuzz"));
 	return 0;
 }
 
@@ -134,7 +140,7 @@ static void region(uint32_t request, bool pool)
 	};
 
 	message(request, &r, sizeof(r),
-		request == VHOST_USER_ADD_MEM_REG ? dup(pool ? pool_fd : boot_fd) : -1);
+		request == VHOST_USER_ADD_MEM_REG ? fds_new(pool ? pool_fd : boot_fd) : -1);
 }
 
 static void driver_start(const uint16_t *base)
@@ -150,10 +156,8 @@ static void driver_start(const uint16_t *base)
 		state(VHOST_USER_SET_VRING_NUM, i, queue[i].num);
 		state(VHOST_USER_SET_VRING_BASE, i, base[i]);
 		message(VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), -1);
-		message(VHOST_USER_SET_VRING_KICK, &i, sizeof(i),
-			eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-		message(VHOST_USER_SET_VRING_CALL, &i, sizeof(i),
-			eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+		message(VHOST_USER_SET_VRING_KICK, &i, sizeof(i), fds_new(-1));
+		message(VHOST_USER_SET_VRING_CALL, &i, sizeof(i), fds_new(-1));
 	}
 	for (unsigned int i = 0; i < VHOST_USER_QUEUES; i++)
 		state(VHOST_USER_SET_VRING_ENABLE, i, 1);
@@ -169,11 +173,14 @@ static void driver_stop(uint16_t *ret_base)
 	}
 }
 
-/* As device_open() does it, without a socket and threads. */
+/* As device_open() does it, without a socket and threads; its state is in the same file each time. */
 static void open_device(void)
 {
 	d = device_new("fuzz");
-	FUZZ_CHECK(d && !takeover_new(&d->takeover, "fuzz"));
+	FUZZ_CHECK(d);
+	memset(takeover.file->state, 0, sizeof(takeover.file->state));
+	memset(&takeover.file->dialogue, 0, sizeof(takeover.file->dialogue));
+	d->takeover = takeover;
 }
 
 static void close_device(void)
@@ -182,12 +189,13 @@ static void close_device(void)
 	FUZZ_CHECK(!d->requests && !d->users && !d->memory.n_regions);
 	punch_queue_close(&d->punch);
 	FUZZ_CHECK(!turns && !d->punch.first && !d->punch.batch);
+	d->takeover = (struct takeover){ .fd = -1 };
 	device_free(d);
 }
 
 /* ----------------------------------------------------------------- guest */
 
-static void work_on(unsigned int index)
+static void serve(unsigned int index)
 {
 	pthread_mutex_lock(&d->lock);
 	queue_work(d, index);
@@ -283,7 +291,7 @@ static void report(void)
 	add_desc(VIRTIO_CZONE_VQ_REPORT, status, sizeof(struct virtio_czone_report_status),
 		 VRING_DESC_F_WRITE);
 	expose(VIRTIO_CZONE_VQ_REPORT, head);
-	work_on(VIRTIO_CZONE_VQ_REPORT);
+	serve(VIRTIO_CZONE_VQ_REPORT);
 }
 
 static void reply(void)
@@ -301,24 +309,15 @@ static void reply(void)
 	fuzz_take(&in, head + 4, n * sizeof(uint64_t));
 	expose(VIRTIO_CZONE_VQ_REPLY,
 	       add_desc(VIRTIO_CZONE_VQ_REPLY, gpa, size > cut ? size - cut : size, 0));
-	work_on(VIRTIO_CZONE_VQ_REPLY);
+	serve(VIRTIO_CZONE_VQ_REPLY);
 }
 
-/* The punching thread's turn. */
+/* Some of the punching thread's turns. */
 static void punching(void)
 {
-	struct punch_queue *q;
-
 	pthread_mutex_lock(&lock);
-	q = turns;
-	if (q) {
-		list_remove(q);
-		q->busy = true;
-		turn(q);
-		q->busy = false;
-		if (q->first || q->batch)
-			list_add(q);
-	}
+	for (int i = 0; i < 4 && turn(); i++)
+		;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -343,8 +342,10 @@ static void restart(void)
 /* The file of the boot memory has shrunk: touching it would be SIGBUS. */
 static void shrink(unsigned int index)
 {
+	if (boot_fd == boot_files[0])
+		return;
 	FUZZ_CHECK(!ftruncate(boot_fd, 0));
-	work_on(index);
+	serve(index);
 	FUZZ_CHECK(!ftruncate(boot_fd, BOOT_SIZE));
 }
 
@@ -432,7 +433,7 @@ static bool act(void)
 		chain();
 		break;
 	case 2:
-		work_on(fuzz_take8(&in) % VHOST_USER_QUEUES);
+		serve(fuzz_take8(&in) % VHOST_USER_QUEUES);
 		break;
 	case 3:
 		report();
@@ -445,7 +446,7 @@ static bool act(void)
 		break;
 	case 6:
 		post_events();
-		work_on(VIRTIO_CZONE_VQ_EVENT);
+		serve(VIRTIO_CZONE_VQ_EVENT);
 		break;
 	case 7:
 		if (!waiting) {
@@ -491,12 +492,16 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint16_t from_zero[VHOST_USER_QUEUES];
-	unsigned int fds = fuzz_open_fds();
+	static unsigned int inputs;
+	bool count_all = !(inputs++ % 256);
+	unsigned int fds = fds_open(), all = count_all ? fuzz_open_fds() : 0;
 	struct host_vm host = { 0 };
 	uint8_t flags;
 
 	in = (struct fuzz_input){ data, size };
 	flags = fuzz_take8(&in);
+	boot_fd = boot_files[(flags & 24) == 8];	/* costs a system call each time it is used */
+	boot = boot_maps[(flags & 24) == 8];
 	memset(boot, 0, BOOT_SIZE);
 	clock_ms = 1000;
 	clock_step = 0;
@@ -521,12 +526,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (act())
 		;
 	/* what the last calls have left */
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 9; i++)
 		punching();
 	forget_zone();
 	FUZZ_CHECK(vm.refs == 1 && !vm.zones);
 	close_device();
 	pthread_mutex_destroy(&vm.lock);
-	FUZZ_CHECK(fuzz_open_fds() == fds);
+	FUZZ_CHECK(fds_open() == fds && (!count_all || fuzz_open_fds() == all));
 	return 0;
 }

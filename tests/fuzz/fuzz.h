@@ -6,6 +6,7 @@
 #include "host/virtqueue.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
