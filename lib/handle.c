@@ -2,6 +2,7 @@
 #include "handle.h"
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct czone_vm *czone_vm_new(void)
 {
@@ -174,4 +175,12 @@ czone_vm *czone_vm_unref(czone_vm *vm)
 	if (vm)
 		czone_vm_unref_tell(vm);
 	return NULL;
+}
+
+uint64_t czone_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }

@@ -41,6 +41,9 @@ void czone_handle_gone(struct czone *zone);
 /* Pass on the result of a driver's call: -ENOENT means that the zone has gone. */
 int czone_handle_result(struct czone *zone, int result);
 
+/* Milliseconds of CLOCK_MONOTONIC. */
+uint64_t czone_now_ms(void);
+
 static inline uint32_t czone_timeout(uint32_t timeout_ms)
 {
 	return timeout_ms ? timeout_ms : CZONE_TIMEOUT_DEFAULT_MS;

@@ -6,6 +6,9 @@
 #include <limits.h>
 #include <stdlib.h>
 
+/* A zone may grow between two looks, but not for ever. */
+#define LOOKS_MAX 8
+
 /* All ranges of a zone, however many; free() them. Their number or -errno. */
 static int all_extents(struct czone_vm *vm, uint32_t id, struct czone_extent **ret_extents)
 {
@@ -13,7 +16,7 @@ static int all_extents(struct czone_vm *vm, uint32_t id, struct czone_extent **r
 	size_t room = 16;
 	int n;
 
-	for (;;) {
+	for (int look = 1; ; look++) {
 		more = reallocarray(extents, room, sizeof(*extents));
 		if (!more) {
 			n = czone_fail(-ENOMEM, "no memory for %zu ranges of zone %u", room, id);
@@ -26,6 +29,10 @@ static int all_extents(struct czone_vm *vm, uint32_t id, struct czone_extent **r
 		if ((size_t)n <= room) {
 			*ret_extents = extents;
 			return n;
+		}
+		if (look == LOOKS_MAX) {
+			n = czone_fail(-EAGAIN, "the ranges of zone %u become more each time", id);
+			break;
 		}
 		room = n;
 	}
@@ -163,11 +170,13 @@ int czone_ranges(czone *zone, struct czone_range *ret_ranges, size_t max)
 int czone_list(czone_vm *vm, uint32_t *ret_ids, size_t max)
 {
 	uint32_t id = CZONE_ID_VM;
+	uint64_t deadline;
 	int n, r;
 
 	r = czone_vm_check(vm);
 	if (r < 0)
 		return r;
+	deadline = czone_now_ms() + CZONE_TIMEOUT_DEFAULT_MS;
 	if (!ret_ids && max)
 		return czone_fail(-EINVAL, "list: ret_ids is NULL, but max is %zu", max);
 	if (vm->driver->list)
@@ -177,6 +186,9 @@ int czone_list(czone_vm *vm, uint32_t *ret_ids, size_t max)
 
 		if (n > ZONES_MAX)
 			return czone_fail(-EPROTO, "list: more than %d zones: that has no end", ZONES_MAX);
+		if (czone_now_ms() > deadline)
+			return czone_fail(-ETIMEDOUT, "list: only %d zones in %u ms", n,
+					  CZONE_TIMEOUT_DEFAULT_MS);
 
 		r = vm->driver->next(vm, last, &id);
 		if (r < 0)

@@ -13,7 +13,8 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
 /* A condition whose timed waits are in CLOCK_MONOTONIC. */
 void cond_init(pthread_cond_t *cond);
 
-/* Now, and an absolute time for pthread_cond_timedwait(), in ms of CLOCK_MONOTONIC. */
+/* Now, and an absolute time for pthread_cond_timedwait(), of CLOCK_MONOTONIC. */
+uint64_t now_us(void);
 uint64_t now_ms(void);
 struct timespec at_ms(uint64_t ms);
 

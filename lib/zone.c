@@ -112,13 +112,13 @@ int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret
 		return r;
 
 	timeout_ms = czone_timeout(o.timeout_ms);
-	deadline = now_ms() + timeout_ms;
+	deadline = czone_now_ms() + timeout_ms;
 	r = vm->driver->create(vm, size, o.flags, file_zone, timeout_ms, &id);
 	if (r < 0)
 		return r;
 	czone_handle_forget(vm, id);
 	if (o.cgroup) {
-		uint64_t now = now_ms();
+		uint64_t now = czone_now_ms();
 
 		r = vm->driver->attach(vm, id, o.cgroup, 0, now < deadline ? deadline - now : 1,
 				       result);

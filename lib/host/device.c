@@ -18,6 +18,7 @@
 
 /* Work per wake-up, so that no VM keeps the thread from the others. */
 #define BUFFERS_PER_KICK 64
+#define US_PER_KICK 250
 #define MESSAGES_PER_WAKE 16
 
 /* A request's own limit is the guest's; its late answer is better than none. */
@@ -86,13 +87,14 @@ static void drain(struct device *d, unsigned int index,
 		  void (*take)(struct device *d, const struct virtqueue_buffer *b))
 {
 	struct virtqueue *vq = device_vq(d, index);
+	uint64_t end = now_us() + US_PER_KICK;
 	unsigned int left = BUFFERS_PER_KICK;
 	int found;
 
 	do {
 		while ((found = virtqueue_pop(vq, &d->buffer)) > 0) {
 			take(d, &d->buffer);
-			if (!--left) {
+			if (!--left || now_us() >= end) {
 				/* the others first: we kick ourselves for the rest */
 				eventfd_write(d->vu.queue[index].kick_fd, 1);
 				break;
@@ -726,6 +728,20 @@ int device_ask(struct device *d, const struct device_request *request, uint32_t 
 	if (ret_reply && r.replied)
 		*ret_reply = r.reply;
 	return error ? asked(request, error, r.replied, timeout_ms) : 0;
+}
+
+bool device_plausible(struct device *d, const struct device_range *range, size_t n)
+{
+	uint64_t left = memory_pools_size(&d->memory);
+
+	for (size_t i = 0; i < n; i++) {
+		if (!range[i].size || range[i].size > left ||
+		    range[i].start % CZONE_BLOCK_SIZE || range[i].size % CZONE_BLOCK_SIZE ||
+		    !memory_in_pool(&d->memory, range[i].start, range[i].size))
+			return false;
+		left -= range[i].size;
+	}
+	return true;
 }
 
 static int range_resident(struct device *d, struct device_range range, uint64_t *bytes)

@@ -8,6 +8,7 @@
 
 #include <czone.h>
 #include <linux/virtio_czone.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -84,6 +85,12 @@ struct device_range {
 	uint64_t start;
 	uint64_t size;
 };
+
+/*
+ * Can these be parts of a zone? Blocks inside the pools, and no more than the
+ * pools have: so what the guest says of them bounds the work that it makes.
+ */
+bool device_plausible(struct device *device, const struct device_range *range, size_t n);
 
 /* Host memory behind guest-physical ranges, by SEEK_DATA and SEEK_HOLE. */
 int device_resident(struct device *device, const struct device_range *range, size_t n,

@@ -27,6 +27,7 @@ struct request {
 	struct request *next;
 	struct device_request ask;
 	uint64_t deadline;
+	uint32_t timeout_ms;
 	uint32_t id;
 	bool sent;
 	bool done;

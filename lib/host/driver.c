@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The operations of the library on a VM: requests to its guest, and the host's own count. */
 #include "host.h"
+#include "thread.h"
 #include "../driver.h"
 
 #include <errno.h>
@@ -174,28 +175,47 @@ static int host_next(struct czone_vm *vm, uint32_t after, uint32_t *ret_id)
 	return 0;
 }
 
+/* Those of one reply; how many, or -EPROTO. */
+static int take_extents(struct czone_vm *vm, uint32_t id, const struct device_reply *reply,
+			struct device_range range[EXTENTS_PER_REPLY])
+{
+	uint32_t n = reply->count / 2;
+
+	for (uint32_t i = 0; i < n; i++)
+		range[i] = (struct device_range){ reply->value[2 * i], reply->value[2 * i + 1] };
+	if (device_plausible(device_of(vm), range, n))
+		return n;
+	return czone_fail(-EPROTO, "extents of zone %u: the guest names memory that no zone can have",
+			  id);
+}
+
 static int host_extents(struct czone_vm *vm, uint32_t id, struct czone_extent *extent, size_t max)
 {
 	struct device_request request = { .op = VIRTIO_CZONE_OP_EXTENTS, .zone = id };
+	uint64_t deadline = now_ms() + CZONE_TIMEOUT_DEFAULT_MS, now;
+	struct device_range range[EXTENTS_PER_REPLY];
 	struct device_reply reply;
 	size_t n = 0;
+	int got, error;
 
 	do {
-		int error;
-
+		now = now_ms();
+		if (now >= deadline)
+			return czone_fail(-ETIMEDOUT, "extents of zone %u: only %zu in %u ms", id, n,
+					  CZONE_TIMEOUT_DEFAULT_MS);
 		request.arg[0] = n;
-		error = ask(vm, &request, CZONE_TIMEOUT_DEFAULT_MS, &reply);
+		error = ask(vm, &request, deadline - now, &reply);
 		if (error)
 			return error;
-		for (uint32_t i = 0; i + 1 < reply.count; i += 2, n++) {
-			const uint64_t *pair = &reply.value[i];
-
+		got = take_extents(vm, id, &reply, range);
+		if (got < 0)
+			return got;
+		for (int i = 0; i < got; i++, n++)
 			if (n < max)
-				extent[n] = (struct czone_extent){ pair[0], pair[1] };
-		}
+				extent[n] = (struct czone_extent){ range[i].start, range[i].size };
 		if (n > EXTENTS_MAX)
 			return czone_fail(-EPROTO, "extents of zone %u have no end", id);
-	} while (reply.count / 2 == EXTENTS_PER_REPLY);
+	} while (got == EXTENTS_PER_REPLY);
 	return n;
 }
 
@@ -209,7 +229,11 @@ static int host_resident(struct czone_vm *vm, const struct czone_extent *extent,
 		return czone_fail(-ENOMEM, "no memory for %zu ranges", n);
 	for (size_t i = 0; i < n; i++)
 		range[i] = (struct device_range){ extent[i].start, extent[i].size };
-	error = device_resident(device_of(vm), range, n, ret_bytes);
+	/* each was, but together they may be more than there is */
+	if (device_plausible(device_of(vm), range, n))
+		error = device_resident(device_of(vm), range, n, ret_bytes);
+	else
+		error = czone_fail(-EPROTO, "the guest names more memory of a zone than there is");
 	free(range);
 	return error;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,7 +12,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define HUGETLBFS_MAGIC 0x958458f6
 #define SMALL_PAGE 4096
 
 void memory_init(struct memory *memory)
@@ -40,10 +40,24 @@ static bool overlaps(uint64_t start, uint64_t size, uint64_t outer, uint64_t out
 	return start >= outer ? start - outer < outer_size : outer - start < size;
 }
 
-static struct memory_file *file_new(int fd, const struct stat *st)
+/*
+ * Is it in memory? A file elsewhere gives no memory back, and touching it may
+ * take as long as its file system likes.
+ */
+static bool file_is_memory(int fd, bool *ret_hugetlb, uint64_t *ret_granule)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return false;
+	*ret_hugetlb = fs.f_type == HUGETLBFS_MAGIC;
+	*ret_granule = *ret_hugetlb ? (uint64_t)fs.f_bsize : SMALL_PAGE;
+	return *ret_hugetlb || fs.f_type == TMPFS_MAGIC;
+}
+
+static struct memory_file *file_new(int fd, const struct stat *st, bool hugetlb, uint64_t granule)
 {
 	struct memory_file *file = calloc(1, sizeof(*file));
-	struct statfs fs;
 	int seals;
 
 	if (!file)
@@ -54,11 +68,8 @@ static struct memory_file *file_new(int fd, const struct stat *st)
 	file->ino = st->st_ino;
 	seals = fcntl(fd, F_GET_SEALS);
 	file->sealed = seals >= 0 && (seals & F_SEAL_SHRINK);
-	file->granule = SMALL_PAGE;
-	if (!fstatfs(fd, &fs) && fs.f_type == HUGETLBFS_MAGIC) {
-		file->hugetlb = true;
-		file->granule = fs.f_bsize;
-	}
+	file->hugetlb = hugetlb;
+	file->granule = granule;
 	return file;
 }
 
@@ -83,7 +94,7 @@ static struct memory_file *file_known(struct memory *memory, const struct stat *
 	return NULL;
 }
 
-/* A mapping begins on a page, a region need not. */
+/* A mapping begins on a page of the file system, a region need not. */
 static int region_map(struct memory_region *r)
 {
 	uint64_t before = r->offset % r->file->granule;
@@ -109,8 +120,9 @@ int memory_add(struct memory *memory, uint64_t start, uint64_t size, uint64_t us
 	       uint64_t offset, int fd, const char **ret_why)
 {
 	struct memory_region r = { .start = start, .size = size, .user = user, .offset = offset };
+	uint64_t end, granule;
 	struct stat st;
-	uint64_t end;
+	bool hugetlb;
 	int error;
 
 	*ret_why = "it is empty or wraps";
@@ -118,6 +130,9 @@ int memory_add(struct memory *memory, uint64_t start, uint64_t size, uint64_t us
 	if (!size || __builtin_add_overflow(start, size, &end) ||
 	    __builtin_add_overflow(user, size, &end) ||
 	    __builtin_add_overflow(offset, size, &end) || end > INT64_MAX)
+		goto refuse;
+	*ret_why = "it is not of whole pages";	/* and so rings in it are aligned as they look */
+	if ((start | size | user | offset) % SMALL_PAGE)
 		goto refuse;
 	*ret_why = "it overlaps another one";
 	for (unsigned int i = 0; i < memory->n_regions; i++) {
@@ -133,13 +148,16 @@ int memory_add(struct memory *memory, uint64_t start, uint64_t size, uint64_t us
 	*ret_why = "its file is no regular one, or shorter than it";
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || end > (uint64_t)st.st_size)
 		goto refuse;
+	*ret_why = "its file is on no tmpfs, memfd or hugetlbfs";
+	if (!file_is_memory(fd, &hugetlb, &granule))
+		goto refuse;
 
 	*ret_why = "there is no memory for it";
 	r.file = file_known(memory, &st);
 	if (r.file)
 		close(fd);
 	else
-		r.file = file_new(fd, &st);
+		r.file = file_new(fd, &st, hugetlb, granule);
 	if (!r.file) {
 		error = -ENOMEM;
 		goto refuse;
@@ -237,6 +255,17 @@ bool memory_in_pool(struct memory *memory, uint64_t start, uint64_t size)
 		found |= inside(start, size, memory->pool[i].start, memory->pool[i].size);
 	pthread_mutex_unlock(&memory->lock);
 	return found;
+}
+
+uint64_t memory_pools_size(struct memory *memory)
+{
+	uint64_t size = 0;
+
+	pthread_mutex_lock(&memory->lock);
+	for (unsigned int i = 0; i < memory->n_pools; i++)
+		size += memory->pool[i].size;
+	pthread_mutex_unlock(&memory->lock);
+	return size;
 }
 
 static void *at(struct memory *memory, uint64_t address, uint64_t size, bool user)
@@ -359,14 +388,14 @@ struct cachestat_result {
 	uint64_t cached, dirty, writeback, evicted, recently_evicted;	/* pages */
 };
 
-int memory_file_level(struct memory_file *file, uint64_t offset, uint64_t size,
-		      uint64_t *ret_bytes)
+int memory_file_cached(struct memory_file *file, uint64_t offset, uint64_t size,
+		       uint64_t *ret_bytes)
 {
 	struct cachestat_range_arg range = { offset, size };
 	struct cachestat_result result;
 
 	if (syscall(__NR_cachestat, file->fd, &range, &result, 0))
-		return memory_file_allocated(file, ret_bytes);
+		return -errno;
 	*ret_bytes = result.cached * SMALL_PAGE;
 	return 0;
 }

@@ -70,6 +70,7 @@ void *memory_at(struct memory *memory, uint64_t start, uint64_t size);
 void *memory_at_user(struct memory *memory, uint64_t user, uint64_t size);
 
 bool memory_in_pool(struct memory *memory, uint64_t start, uint64_t size);
+uint64_t memory_pools_size(struct memory *memory);
 bool memory_overlaps_pool(struct memory *memory, uint64_t start, uint64_t size);
 
 /* Are the files of what memory_at() reaches still as long as they were? */
@@ -89,14 +90,13 @@ int memory_file_resident(struct memory_file *file, uint64_t offset, uint64_t siz
 int memory_file_allocated(struct memory_file *file, uint64_t *ret_bytes);
 
 /*
- * A number that falls by as many bytes as a punch of this part frees. Exact
- * where the kernel can count a part of a file quickly (cachestat(), Linux 6.5);
- * elsewhere that of the whole file, which others may move meanwhile.
+ * Bytes of a part that are in memory now, exactly and quickly: cachestat(), Linux 6.5.
+ * -ENOSYS before that. What has been swapped out is not among them.
  */
-int memory_file_level(struct memory_file *file, uint64_t offset, uint64_t size,
-		      uint64_t *ret_bytes);
+int memory_file_cached(struct memory_file *file, uint64_t offset, uint64_t size,
+		       uint64_t *ret_bytes);
 
-/* The latter for all files with pool memory, and for all others. */
+/* memory_file_allocated() for all files with pool memory, and for all others. */
 int memory_allocated(struct memory *memory, uint64_t *ret_pool, uint64_t *ret_boot);
 
 #endif /* LIB_HOST_MEMORY_H */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Giving guest memory back: holes punched into its files, by one thread for all
- * VMs of this process. Each VM has a queue; jobs of a queue are done in order,
- * queues take turns.
+ * VMs of this process. Each VM has a queue; jobs of a queue are done in order.
+ * After every step (a ms at most) it is the turn of the queue that has had the
+ * least of the thread's time.
  */
 #ifndef LIB_HOST_PUNCH_H
 #define LIB_HOST_PUNCH_H
@@ -27,9 +28,10 @@ struct punch_queue {
 	struct memory *memory;
 	void (*free_job)(struct punch_job *job);	/* of cancelled ones; any thread */
 	struct punch_job *first, **last;		/* waiting */
-	unsigned int cancels, chunks;			/* counted */
+	unsigned int cancels, steps;			/* counted */
 	bool listed, busy, punching;
 	struct punch_queue *next;			/* in the list of those with work */
+	uint64_t used_us;	/* of the thread's time; not less than the others but for a credit */
 
 	/* The thread's own: the jobs that it does, all of them at once. */
 	struct punch_job *batch;
@@ -37,7 +39,7 @@ struct punch_queue {
 	struct device_range *run;		/* their ranges, sorted and merged */
 	size_t n_runs, at_run;
 	uint64_t at_byte;			/* of run[at_run] */
-	uint64_t freed;
+	uint64_t freed;				/* measured, see punch.c */
 	int error;
 };
 

@@ -52,19 +52,20 @@ static int check_range(struct device *d, uint32_t zone, const struct device_rang
 static void acknowledge(struct device *d, struct report *report)
 {
 	struct virtqueue *vq = device_vq(d, VIRTIO_CZONE_VQ_REPORT);
-	struct virtio_czone_report_status *status;
 	int failed = report->job.error;
+	struct virtio_czone_report_status status = {
+		.status = htole32(failed ? EIO : -report->refused),
+		.done = htole32(failed ? 0 : report->job.n),
+		.bytes = htole64(report->job.bytes),
+	};
+	void *to;
 
 	if (!virtqueue_running(vq) || !device_queue_mapped(d, VIRTIO_CZONE_VQ_REPORT))
 		return;
-	status = memory_at(&d->memory, report->status_at, sizeof(*status));
-	if (status)
-		*status = (struct virtio_czone_report_status){
-			.status = htole32(failed ? EIO : -report->refused),
-			.done = htole32(failed ? 0 : report->job.n),
-			.bytes = htole64(report->job.bytes),
-		};
-	virtqueue_push(vq, report->head, status ? sizeof(*status) : 0);
+	to = memory_at(&d->memory, report->status_at, sizeof(status));
+	if (to)		/* wherever the guest wants it, on whichever boundary */
+		memcpy(to, &status, sizeof(status));
+	virtqueue_push(vq, report->head, to ? sizeof(status) : 0);
 	if (!report->job.next)	/* one interrupt for all that were punched together */
 		virtqueue_notify(vq);
 }

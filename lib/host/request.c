@@ -33,6 +33,7 @@ int request_start(struct device *d, struct request *r, uint32_t timeout_ms)
 		return -EPROTO;
 	r->next = NULL;
 	r->sent = r->done = r->replied = false;
+	r->timeout_ms = timeout_ms;
 	r->deadline = now_ms() + timeout_ms;
 	if (!++d->last_id)
 		d->last_id++;	/* 0 is for notices */
@@ -77,7 +78,7 @@ static void send_one(struct device *d, struct virtqueue *vq, struct request *r, 
 		.id = htole32(r->id),
 		.op = htole16(r->ask.op),
 		.zone = htole32(r->ask.zone),
-		.timeout_ms = htole32(r->deadline - now),
+		.timeout_ms = htole32(now < r->deadline ? r->deadline - now : r->timeout_ms),
 	};
 
 	for (int i = 0; i < 4; i++)
@@ -108,7 +109,8 @@ void requests_send(struct device *d)
 		next = r->next;
 		if (r->sent)
 			continue;
-		if (now >= r->deadline) {
+		/* of our own ones nobody will ask again, so they wait as long as it takes */
+		if (now >= r->deadline && !r->answered) {
 			request_done(d, r, -ETIMEDOUT);
 			continue;
 		}

@@ -3,6 +3,7 @@
 #include "front_end.h"
 
 #include <criterion/criterion.h>
+#include <czone.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -919,6 +920,22 @@ Test(device, pause_is_no_reboot)
 	fe_close(&fe);
 }
 
+/* The VM is paused between the start of its driver and the first event buffer, for long. */
+Test(device, pool_is_offered_however_late_the_guest_can_take_it)
+{
+	fe_open(&fe);
+	cr_assert_eq(device_add_pool(fe.device, POOL, POOL_SIZE, 12), 0);
+	fe_driver_start(&fe, NULL);
+	cr_assert_eq(device_wait_ready(fe.device, 100), -ETIMEDOUT);
+	fe_clock_skip_ms = 3600 * 1000;
+	fe_post_events(&fe, 0, 16);
+	fe_guest_start(&fe);
+	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), 0, "%s", czone_error_detail());
+	cr_assert_eq(fe.offers, 1);
+	fe_clock_skip_ms = 0;
+	fe_close(&fe);
+}
+
 Test(device, reports_of_the_old_kernel_die_with_it)
 {
 	fe_boot(&fe);
@@ -1052,4 +1069,33 @@ Test(device, two_vms)
 	cr_assert_eq(device_wait_ready(other.device, LIMIT_MS), 0, "one VM's end is the other's");
 	fe_close(&fe);
 	fe_close(&other);
+}
+
+/* A VM that gives back much, in many pieces, does not hold up another one that gives back a page. */
+Test(device, two_vms_take_turns)
+{
+	static struct device_range range[256];
+	struct front_end other;
+	unsigned int before;
+	uint64_t status;
+
+	fe_boot(&fe);
+	fe_boot(&other);
+	for (int i = 0; i < 256; i++)
+		range[i] = (struct device_range){ POOL + 2 * i * PAGE, PAGE };
+	fe_gate(true);
+	for (uint32_t i = 0; i < 16; i++)	/* zones of their own are punched each by itself */
+		fe_report_begin(&fe, i + 1, range, 256, 256);
+	fe_gate_wait();
+	fe_watch(other.pool_fd);
+	status = fe_report_begin(&other, 1, range, 1, 1);
+	cr_assert_eq(ping(LIMIT_MS), 0);	/* both have been seen */
+	usleep(100000);
+	before = fe_punches;
+	fe_gate(false);
+	cr_assert_eq(fe_report_end(&other, status).status, 0);
+	cr_assert_leq(fe_watched_at - before, 64, "%u other punches came first",
+		      fe_watched_at - before);
+	fe_close(&other);
+	fe_close(&fe);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The device against a guest and a VMM that do not keep to the rules. */
+#include "driver.h"
 #include "front_end.h"
+#include "host/host.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -453,6 +455,68 @@ Test(hostile, replies_of_nonsense)
 	fe_close(&fe);
 }
 
+/* What it says of its zones bounds the work that counting their memory makes. */
+struct extents_case {
+	char name[32];
+	uint64_t value[4];
+};
+
+static struct extents_case extents_cases[] = {
+	{ "boot memory", { 0, CZONE_BLOCK_SIZE } },
+	{ "outside", { POOL - CZONE_BLOCK_SIZE, 2 * CZONE_BLOCK_SIZE } },
+	{ "wraps", { POOL, -CZONE_BLOCK_SIZE } },
+	{ "no blocks", { POOL, PAGE } },
+	{ "empty", { POOL, 0 } },
+	{ "twice the pool", { POOL, POOL_SIZE, POOL, POOL_SIZE } },
+};
+
+ParameterizedTestParameters(hostile, extents)
+{
+	return cr_make_param_array(struct extents_case, extents_cases,
+				   sizeof(extents_cases) / sizeof(extents_cases[0]));
+}
+
+ParameterizedTest(struct extents_case *c, hostile, extents, .timeout = 60)
+{
+	struct virtio_czone_reply answer = { .zone = 1, .count = c->value[3] ? 4 : 2 };
+	struct czone_zone_stats stats = CZONE_INIT(stats);
+	struct host_vm host = { 0 };
+	struct czone_vm vm = { .driver = &czone_host_driver, .refs = 1, .priv = &host };
+	struct czone_range range[2];
+	czone *zone;
+
+	boot();
+	host.device = fe.device;
+	pthread_mutex_init(&vm.lock, NULL);
+	cr_assert_eq(czone_lookup(&vm, 1, &zone), 0);
+	memcpy(answer.value, c->value, sizeof(c->value));
+	fe_set_answer(&fe, answer);
+	cr_assert_eq(czone_ranges(zone, range, 2), -EPROTO, "%s", c->name);
+	cr_assert_eq(czone_stats(zone, &stats), -EPROTO, "%s", c->name);
+	answer = (struct virtio_czone_reply){ .count = 2, .value = { POOL, CZONE_BLOCK_SIZE } };
+	fe_set_answer(&fe, answer);
+	cr_assert_eq(czone_ranges(zone, range, 2), 1);
+	cr_assert_eq(czone_stats(zone, &stats), 0);
+	cr_assert_eq(stats.host_resident, CZONE_BLOCK_SIZE);
+	czone_unref(zone);
+	fe_close(&fe);
+}
+
+/* Zones without end, each after a while: the call ends all the same. */
+Test(hostile, list_without_end)
+{
+	struct host_vm host = { 0 };
+	struct czone_vm vm = { .driver = &czone_host_driver, .refs = 1, .priv = &host };
+
+	boot();
+	host.device = fe.device;
+	pthread_mutex_init(&vm.lock, NULL);
+	fe.endless_ms = 20;
+	cr_assert_eq(czone_list(&vm, NULL, 0), -ETIMEDOUT);
+	fe_clock_skip_ms = 0;
+	fe_close(&fe);
+}
+
 /* ----------------------------------------------------------------- reports */
 
 struct range_case {
@@ -622,6 +686,29 @@ Test(hostile, messages_of_nonsense)
 	cr_assert(region_refused(&region, &fe.boot_fd));
 	region.size = 0;
 	cr_assert(region_refused(&region, &fe.boot_fd));
+	close(fd);
+	works();
+	fe_close(&fe);
+}
+
+/* What a VMM may not give us as memory, though it is a file and long enough. */
+Test(hostile, memory_that_is_none)
+{
+	struct vhost_user_mem_region region = {
+		.start = 0x7000000000, .size = MIB, .user = USER_BOOT + 1024 * MIB + 8,
+	};
+	int fd;
+
+	boot();
+	/* a part of a page: rings would not be aligned */
+	cr_assert(region_refused(&region, &fe.boot_fd));
+	cr_assert(complained("whole pages"), "%s", log_text);
+	/* a file on a disk gives no memory back, and one on FUSE may never answer */
+	fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	region.user -= 8;
+	region.size = PAGE;
+	cr_assert(region_refused(&region, &fd));
+	cr_assert(complained("no tmpfs, memfd or hugetlbfs"), "%s", log_text);
 	close(fd);
 	works();
 	fe_close(&fe);

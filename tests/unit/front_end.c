@@ -34,6 +34,23 @@ uint64_t fe_now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+atomic_uint_least64_t fe_clock_skip_ms;
+uint64_t __real_now_ms(void);
+uint64_t __wrap_now_ms(void);
+
+uint64_t __real_czone_now_ms(void);
+uint64_t __wrap_czone_now_ms(void);
+
+uint64_t __wrap_now_ms(void)
+{
+	return __real_now_ms() + fe_clock_skip_ms;
+}
+
+uint64_t __wrap_czone_now_ms(void)
+{
+	return __real_czone_now_ms() + fe_clock_skip_ms;
+}
+
 /* -------------------------------------------------------------- fallocate */
 
 atomic_uint fe_punches;
@@ -42,9 +59,27 @@ static pthread_cond_t gate_changed = PTHREAD_COND_INITIALIZER;
 static bool gate_shut;
 static unsigned int gate_waiting;
 
+atomic_uint fe_watched_at;
+static atomic_ulong watched;
+
+void fe_watch(int fd)
+{
+	struct stat st;
+
+	cr_assert_eq(fstat(fd, &st), 0);
+	fe_watched_at = 0;
+	watched = st.st_ino;
+}
+
 int fallocate(int fd, int mode, off_t offset, off_t size)
 {
-	atomic_fetch_add(&fe_punches, 1);
+	unsigned int n = atomic_fetch_add(&fe_punches, 1);
+	struct stat st;
+
+	if (watched && !fstat(fd, &st) && st.st_ino == watched) {
+		fe_watched_at = n;
+		watched = 0;
+	}
 	pthread_mutex_lock(&gate_lock);
 	gate_waiting++;
 	pthread_cond_broadcast(&gate_changed);
@@ -446,6 +481,13 @@ static void answer(struct front_end *fe, const struct virtio_czone_request *requ
 		r.count = 1;
 		r.value[CZONE_STAT_SIZE] = fe->keeps;
 		break;
+	case VIRTIO_CZONE_OP_NEXT:
+		if (fe->endless_ms) {
+			fe_clock_skip_ms += fe->endless_ms;
+			r.zone = request->zone + 1;
+			break;
+		}
+		/* fall through */
 	default:
 		pthread_mutex_lock(&fe->lock);
 		fe->last = *request;

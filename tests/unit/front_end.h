@@ -60,6 +60,7 @@ struct front_end {
 	bool guest_runs;
 	atomic_bool guest_stop;
 	atomic_int silent;		/* do not answer CREATE */
+	atomic_uint endless_ms;		/* each NEXT finds another zone, after so long */
 	atomic_uint_least64_t keeps;	/* STATS: bytes of pool that this kernel has */
 	atomic_int add_region_status;
 	atomic_int offers;		/* ADD_REGION seen */
@@ -125,6 +126,13 @@ uint64_t fe_now_ms(void);
 /* fallocate() of the whole program comes here: counted, and held up while the gate is shut. */
 extern atomic_uint fe_punches;
 void fe_gate(bool shut);
+
+/* Of this file from now on: fe_punches at the first one. */
+void fe_watch(int fd);
+extern atomic_uint fe_watched_at;
+
+/* The library's clock is so much later, where a test is linked with --wrap=now_ms and its like. */
+extern atomic_uint_least64_t fe_clock_skip_ms;
 void fe_gate_wait(void);	/* until somebody stands before it */
 
 #endif /* TESTS_UNIT_FRONT_END_H */
