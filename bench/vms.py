@@ -48,48 +48,119 @@ def counts(lines, word, key="insn"):
     return [values[key] for first, values in lines if first == word]
 
 
-class CountedVM(MicroVM):
+def stop_port(path):
+    """A port through which the host ends what Spans.span() counts."""
+    return ["-device", "virtio-serial-pci,id=stop,bus=pcie.0,addr=0x1b", "-chardev",
+            f"socket,id=stopper,path={path},server=on,wait=off", "-device",
+            "virtserialport,bus=stop.0,chardev=stopper,name=czone.stop"]
+
+
+class Spans:
+    """A guest with such a port."""
+    stopper = None
+
+    def _stop(self):
+        if not self.stopper:
+            self.stopper = socket.socket(socket.AF_UNIX)
+            self.stopper.connect(str(self.stop_path))
+        self.stopper.sendall(b"x")
+
+    def span(self, action=None, settle=0.1):
+        """(instructions, ns by the guest's clock, seconds of the action) until action returns.
+
+        Of the instructions, what an idle guest executes in the same time is subtracted once
+        measure_idle() was called.
+        """
+        with futures.ThreadPoolExecutor(1) as pool:
+            counted = pool.submit(
+                insn, self.guest, "until /dev/$(basename $(dirname $(grep -lx czone.stop "
+                                  "/sys/class/virtio-ports/*/name)))")
+            time.sleep(0.3)     # insn has begun
+            try:
+                start = time.monotonic()
+                if action:
+                    action()
+                seconds = time.monotonic() - start
+                time.sleep(settle)
+            finally:
+                self._stop()
+            values = counted.result()[0][1]
+        return max(0, values["insn"] - self.idle_rate * values["ns"]), values["ns"], seconds
+
+    idle_rate = 0.0
+
+    def measure_idle(self):
+        total, ns, _ = self.span(lambda: time.sleep(2))
+        self.idle_rate = total / ns
+
+
+class CountedVM(Spans, MicroVM):
     """A VM with a pool."""
 
     def __init__(self, **options):
-        super().__init__(vcpus=1, boot_bytes=BOOT, emulator=emulator(*ICOUNT), kvm=2, **options)
+        self.stop_path = pathlib.Path(tempfile.mktemp(prefix="stop-", dir=STATE.name))
+        super().__init__(vcpus=1, boot_bytes=BOOT, kvm=2,
+                         emulator=emulator(*ICOUNT, *stop_port(self.stop_path)), **options)
 
 
-class PlainVM:
+class PlainVM(Spans):
     """A VM without libczone, started by QEMU itself; for everything else."""
 
-    def __init__(self, *arguments, kernel=None, memory=BOOT, cmdline=""):
+    def __init__(self, *arguments, kernel=None, memory=BOOT, cmdline="", counted=True, cpus=1,
+                 ram=None, wait=True):
+        """counted=False: at the speed of the clock. wait=False: do not wait for the guest."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="plain", dir=STATE.name))
         image = pathlib.Path(os.environ["CZONE_MICROVM"])
         d = self.directory
+        self.stop_path = d / "stop"
+        self.started = time.monotonic()
         self.qemu = subprocess.Popen([
             os.environ["CZONE_QEMU"], "-no-user-config", "-nodefaults", "-display", "none",
             "-machine", "q35,memory-backend=ram", "-accel", "tcg,tb-size=32", "-cpu", "max",
-            "-smp", "1", *ICOUNT, "-m", f"size={memory >> 20}M,slots=4,maxmem=64G",
-            "-object", f"memory-backend-memfd,id=ram,share=on,size={memory}",
+            "-smp", str(cpus), *(ICOUNT if counted else []), "-m", f"size={memory >> 20}M,slots=4,maxmem=64G",
+            "-object", ram or f"memory-backend-memfd,id=ram,share=on,size={memory}",
             "-kernel", kernel or os.environ["CZONE_KERNEL"], "-initrd", str(image / "initrd.gz"),
             "-append", f"console=ttyS0 panic=-1 swiotlb=noforce loglevel=7 {cmdline}",
             "-serial", f"file:{d}/console", "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=exec,path={d}/exec,server=on,wait=off",
             "-device", "virtserialport,chardev=exec,name=czone.exec",
+            *stop_port(self.stop_path),
             "-qmp", f"unix:{d}/qmp,server=on,wait=off", *arguments,
         ], stdin=subprocess.DEVNULL)
         try:
-            self.guest = Guest(d / "exec")
-            self.monitor = socket.socket(socket.AF_UNIX)
-            self.monitor.settimeout(LIMIT_S)
-            self.monitor.connect(str(d / "qmp"))
-            self.answers = self.monitor.makefile()
-            self.answers.readline()
-            self.qmp("qmp_capabilities")
-            self.guest.run("true", limit=LIMIT_S)
+            self._connect()
+            if wait:
+                self.answer()
         except BaseException:
             print(self.console()[-4000:])
             self._end()
             raise
 
+    def _connect(self):
+        """Ends when QEMU answers."""
+        self.monitor = socket.socket(socket.AF_UNIX)
+        self.monitor.settimeout(LIMIT_S)
+        while True:
+            try:
+                self.monitor.connect(str(self.directory / "qmp"))
+                break
+            except OSError:
+                if self.qemu.poll() is not None or time.monotonic() > self.started + 60:
+                    raise
+                time.sleep(0.0005)
+        self.answers = self.monitor.makefile()
+        self.answers.readline()
+        self.qmp("qmp_capabilities")
+        self.ready = time.monotonic()
+
+    def answer(self):
+        """Wait until the guest answers."""
+        self.guest = Guest(self.directory / "exec")
+        self.guest.run("true", limit=LIMIT_S)
+
     def console(self):
-        return (self.directory / "console").read_text(errors="replace")
+        path = self.directory / "console"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def qmp(self, command, **arguments):
         self.monitor.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())

@@ -8,7 +8,12 @@
  * /proc/timer_list.
  *
  *   insn verify                  a loop of known length, and a sleep
+ *   insn boot                    all since the kernel's clock began
  *   insn window MS               everything that the guest does in this time
+ *   insn until PORT              the same until a byte comes from a port
+ *   insn keep MIB EVERY          a process that touches so much, keeps every so-manieth page of
+ *                                4 KiB and its life; 0: all of it
+ *   insn marks N FIFO COMMAND... runs it; from its beginning to each of N bytes from the FIFO
  *   insn dirty MIB               a process touches so much memory, and exits
  *   insn zones N                 makes zones of 4 MiB, each with its cgroup, that stay
  *   insn create MIB N            N zones made, destroyed, and made again
@@ -40,6 +45,7 @@
 #define PAGE 4096
 #define LOOPS 50000000ull
 #define SETTLE_MS 300
+#define MARKS_LIMIT_S 300
 #define CGROUPS "/sys/fs/cgroup"
 #define GROUP "/c/insn"
 
@@ -137,6 +143,65 @@ static void window(uint64_t ms)
 
 	sleep_ms(ms);
 	printf("window ms=%" PRIu64 " insn=%" PRIu64 "\n", ms, end(&s));
+}
+
+static void until(const char *port)
+{
+	int fd = open(port, O_RDONLY | O_CLOEXEC);
+	struct sample s;
+	uint64_t now;
+	char byte;
+
+	if (fd < 0)
+		err(2, "%s", port);
+	s = begin();
+	if (read(fd, &byte, 1) != 1)
+		err(2, "%s", port);
+	now = now_ns();
+	printf("until insn=%" PRIu64 " ns=%" PRIu64 "\n", end(&s), now - s.now);
+}
+
+static void boot(void)
+{
+	struct sample s = { 0 };
+	uint64_t insn = end(&s);
+
+	printf("boot insn=%" PRIu64 " ns=%" PRIu64 "\n", insn, now_ns());
+}
+
+/* Several vCPUs: only the guest's clock, which is the host's where instructions are not counted. */
+static void marks(uint64_t n, const char *fifo, char **command)
+{
+	int fd = open(fifo, O_RDWR | O_CLOEXEC);	/* never at its end */
+	bool counted = sysconf(_SC_NPROCESSORS_ONLN) == 1;
+	struct sample s;
+	pid_t pid;
+	char mark;
+
+	if (fd < 0)
+		err(2, "%s", fifo);
+	fflush(stdout);
+	s = counted ? begin() : (struct sample){ .now = now_ns() };
+	pid = fork();
+	if (!pid) {
+		execvp(command[0], command);
+		err(127, "%s", command[0]);
+	}
+	if (pid < 0)
+		err(2, "fork");
+	alarm(MARKS_LIMIT_S);	/* ends us when the command fails */
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t now;
+
+		if (read(fd, &mark, 1) != 1)
+			err(2, "%s", fifo);
+		now = now_ns();
+		printf("%c ns=%" PRIu64, mark, now - s.now);
+		if (counted)
+			printf(" insn=%" PRIu64, end(&s));
+		putchar('\n');
+	}
+	waitpid(pid, NULL, 0);
 }
 
 static void make_group(const char *path)
@@ -273,6 +338,41 @@ static void dirty(uint64_t size)
 	sleep_ms(SETTLE_MS);
 }
 
+/* Free memory between pages in use, as a process leaves it that shared a zone with a live one. */
+static void keep(uint64_t size, uint64_t every)
+{
+	char *m;
+	pid_t pid;
+	int done[2];
+	char byte;
+
+	make_group("/c/keep");
+	if (pipe2(done, O_CLOEXEC))
+		err(2, "pipe");
+	pid = spawn("/c/keep");
+	if (pid) {
+		close(done[1]);
+		if (read(done[0], &byte, 1) != 1)
+			errx(2, "the keeper failed");
+		printf("keep pid=%d\n", pid);
+		return;
+	}
+	m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (m == MAP_FAILED || madvise(m, size, MADV_NOHUGEPAGE))
+		err(2, "mmap");
+	for (uint64_t at = 0; at < size; at += PAGE)
+		((volatile char *)m)[at] = 1;
+	for (uint64_t at = 0; every && at + every * PAGE <= size; at += every * PAGE)
+		if (madvise(m + at + PAGE, (every - 1) * PAGE, MADV_DONTNEED))
+			err(2, "madvise");
+	setsid();
+	for (int fd = 0; fd < 3; fd++)
+		close(fd);
+	if (write(done[1], "r", 1) == 1)
+		pause();
+	_exit(0);
+}
+
 static void destroy(uint64_t size, uint64_t n, uint64_t window_ms)
 {
 	struct czone_destroy_report report = CZONE_INIT(report);
@@ -336,6 +436,14 @@ int main(int argc, char **argv)
 		verify();
 	else if (!strcmp(what, "window") && argc == 3)
 		window(number(argv[2], 3600000));
+	else if (!strcmp(what, "until") && argc == 3)
+		until(argv[2]);
+	else if (!strcmp(what, "keep") && argc == 4)
+		keep(number(argv[2], 1 << 20) * MIB, strcmp(argv[3], "0") ? number(argv[3], 4096) : 0);
+	else if (!strcmp(what, "boot") && argc == 2)
+		boot();
+	else if (!strcmp(what, "marks") && argc > 4)
+		marks(number(argv[2], 1000), argv[3], argv + 4);
 	else if (!strcmp(what, "dirty") && argc == 3)
 		dirty(number(argv[2], 1 << 20) * MIB);
 	else if (!strcmp(what, "zones") && argc == 3)
@@ -348,7 +456,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "fault") && (argc == 4 || (argc == 5 && !strcmp(argv[4], "zone"))))
 		fault(number(argv[2], 1 << 20) * MIB, number(argv[3], 1000), argc == 5);
 	else
-		errx(2, "usage: insn verify | window MS | dirty MIB | zones N | create MIB N | "
+		errx(2, "usage: insn verify | boot | window MS | until PORT | keep MIB EVERY | marks N FIFO COMMAND... | dirty MIB | zones N | create MIB N | "
 		     "destroy MIB N MS | fault MIB ROUNDS [zone]");
 	return 0;
 }

@@ -138,7 +138,8 @@ class Container:
 class MicroVM:
     """One VM; use as a context manager. On leaving, its log must be clean."""
 
-    def __init__(self, kernel=None, pool=4 << 30, vcpus=2, cmdline="", pool_dir=None, **options):
+    def __init__(self, kernel=None, pool=4 << 30, vcpus=2, cmdline="", pool_dir=None, rootfs=None,
+                 **options):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="vm", dir=STATE.name))
         self.name = self.directory.name
         image = pathlib.Path(os.environ["CZONE_MICROVM"])
@@ -153,7 +154,7 @@ class MicroVM:
         try:
             self.vm = czone.VM.start(
                 state_dir=STATE.name, name=self.name, kernel=kernel or os.environ["CZONE_KERNEL"],
-                initrd=image / "initrd.gz", disks=[f"ro:{image}/rootfs.img", scratch],
+                initrd=image / "initrd.gz", disks=[f"ro:{rootfs or image / 'rootfs.img'}", scratch],
                 channel=self.directory / "exec", pool_bytes=pool, vcpus=vcpus,
                 cmdline="loglevel=7 " + cmdline, **options)
             self.guest = Guest(self.directory / "exec")

@@ -10,11 +10,11 @@ TESTS = pathlib.Path(__file__).resolve().parent
 BENCH = TESTS.parent.parent / "bench"
 
 
-def run(tmp_path, name):
+def run(tmp_path, name, *options):
     """{name: result} of a quick run."""
     out = tmp_path / "results.json"
     paths = [os.environ["PYTHONPATH"], str(TESTS)]
-    subprocess.run([sys.executable, "-B", BENCH / f"{name}.py", "--quick", "--json", out],
+    subprocess.run([sys.executable, "-B", BENCH / f"{name}.py", "--quick", "--json", out, *options],
                    env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)), check=True, timeout=580)
     results = json.loads(out.read_text(encoding="utf-8"))
     for r in results:
@@ -28,3 +28,16 @@ def test_the_counter_of_instructions_counts(tmp_path):
     assert 1 <= results["counter_loop_over_known"] <= 1.005
     assert 0 < results["counter_sleep_100ms"] < 50000
     assert 0 < results["counter_idle_3s"] < 1000000
+
+
+def test_a_function_runs_in_its_zone_and_all_of_it_comes_back(tmp_path):
+    name = "float_operations"
+    results = {k[len(f"function_{name}_"):]: v for k, v in
+               run(tmp_path, "functions", "--function", name).items() if name in k}
+    assert 1e6 < results["first_insn"] < results["init_insn"]
+    assert 4 << 20 < results["private"] < results["peak"] < 64 << 20
+    # what it uses lies in its zone, and the host has behind it what is used and little more
+    assert results["private"] <= results["zone_used"] <= results["host_resident"]
+    assert results["host_resident"] < results["private"] + (4 << 20)
+    assert results["returned"] >= results["zone_used"]
+    assert results["migrated"] == results["stuck"] == 0
