@@ -60,9 +60,11 @@ extern "C" {
 
 #if defined(__GNUC__) && !defined(SWIG)
 #define CZONE_API __attribute__((visibility("default")))
+#define CZONE_ENUM __attribute__((mode(SI)))	/* 32 bits, whatever the compiler's options */
 #define CZONE_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #else
 #define CZONE_API
+#define CZONE_ENUM
 #define CZONE_PRINTF(f, a)
 #endif
 
@@ -104,13 +106,20 @@ CZONE_API int czone_open(const char *uri, czone_vm **ret_vm);
 enum czone_pool_backing {
 	CZONE_POOL_MEMFD = 0,	/**< anonymous shared memory, 4 KiB pages */
 	CZONE_POOL_FILE = 1,	/**< an unlinked file in pool_dir, see there */
-};
+} CZONE_ENUM;
 
 /** Whose libvirt event loop runs; see czone_vm_start(). */
 enum czone_event_loop {
 	CZONE_EVENT_LOOP_OWN = 0,	/**< the library registers libvirt's default one and runs it in a thread */
 	CZONE_EVENT_LOOP_CALLER = 1,	/**< the caller registered one and runs it */
-};
+} CZONE_ENUM;
+
+/** Hardware virtualisation or emulation. */
+enum czone_kvm {
+	CZONE_KVM_AUTO = 0,	/**< KVM where the CPU has vmx or svm, emulation (TCG) otherwise */
+	CZONE_KVM_ON = 1,	/**< KVM or nothing */
+	CZONE_KVM_OFF = 2,	/**< TCG */
+} CZONE_ENUM;
 
 /** A VM to start. Zero means the default. */
 struct czone_vm_opts {
@@ -130,7 +139,7 @@ struct czone_vm_opts {
 	const char *pool_dir;		/**< CZONE_POOL_FILE: a directory on tmpfs; mounted huge=always it gives 2 MiB host pages */
 	uint32_t vcpus;			/**< 0: 1 */
 	uint32_t timeout_ms;		/**< until the guest's driver answers; 0: 120000 */
-	uint8_t kvm;			/**< 0: KVM where the CPU has vmx or svm, TCG otherwise; 1: KVM; 2: TCG */
+	enum czone_kvm kvm;
 	enum czone_event_loop event_loop;
 };
 
@@ -162,20 +171,23 @@ CZONE_API int czone_vm_start(const struct czone_vm_opts *opts, czone_vm **ret_vm
 #define CZONE_PROBE_HOST 1u	/**< can this machine run such a VM? */
 #define CZONE_PROBE_GUEST 2u	/**< has the kernel we run on all that zones need? */
 
+/** How good a piece is. */
 enum czone_probe_state {
-	CZONE_PROBE_OK = 0,
+	CZONE_PROBE_OK = 0,		/**< as it should be */
 	CZONE_PROBE_WEAK = 1,		/**< works, but slower or with less than there could be */
 	CZONE_PROBE_MISSING = 2,	/**< without it nothing works */
-};
+} CZONE_ENUM;
 
 /** One finding. Strings are valid during the callback. */
 struct czone_probe_item {
+	size_t struct_size;		/**< set by the library */
 	const char *name;		/**< a short word, the same in every version: "qemu", "cgroup2" ... */
 	enum czone_probe_state state;
 	const char *found;		/**< what there is, for people */
 	const char *remedy;		/**< how to get what is missing; "" where nothing is */
 };
 
+/** Called for each finding, in the thread that called czone_probe(). */
 typedef void czone_probe_fn(const struct czone_probe_item *item, void *userdata);
 
 /**
@@ -232,6 +244,7 @@ CZONE_API czone_vm *czone_vm_unref(czone_vm *vm);
 /** The zone falls back to the VM's own memory when it is full, instead of reclaim and OOM inside its cgroup. */
 #define CZONE_CREATE_SPILL_ZONE 1u
 
+/** A zone to make. Zero means the default. */
 struct czone_create_opts {
 	size_t struct_size;
 	uint64_t size;		/**< required: rounded up to CZONE_BLOCK */
@@ -339,6 +352,7 @@ CZONE_API int czone_resize(czone *zone, uint64_t size, uint32_t timeout_ms);
 /** Drop clean file cache when the free pages do not suffice. */
 #define CZONE_RECLAIM_WITH_CACHE 1u
 
+/** How to reclaim. Zero means the default. */
 struct czone_reclaim_opts {
 	size_t struct_size;
 	uint32_t flags;		/**< CZONE_RECLAIM_... */
@@ -362,6 +376,7 @@ CZONE_API int czone_reclaim(czone *zone, uint64_t bytes, const struct czone_recl
 CZONE_API int czone_vm_reclaim(czone_vm *vm, uint64_t bytes, const struct czone_reclaim_opts *opts,
 			       uint64_t *ret_returned);
 
+/** How to come to a target. Zero means the default. */
 struct czone_target_opts {
 	size_t struct_size;
 	uint32_t timeout_ms;
@@ -535,6 +550,7 @@ CZONE_API int czone_dispatch(czone_vm *vm, uint32_t timeout_ms);
  */
 CZONE_API int czone_dispatch_in_thread(czone_vm *vm, int on);
 
+/** What has happened. */
 enum czone_event_kind {
 	CZONE_EVENT_ZONE_CREATED = 1,	/**< zone; bytes: its size */
 	CZONE_EVENT_ZONE_DESTROYED = 2,	/**< zone; bytes: what came back, CZONE_UNKNOWN if the guest did it */
@@ -545,7 +561,7 @@ enum czone_event_kind {
 	CZONE_EVENT_GUEST_READY = 7,	/**< the guest's driver is up and has its pool, for the first time or after a reboot */
 	CZONE_EVENT_GUEST_LOST = 8,	/**< the guest's driver has gone: a reboot, or it was unloaded */
 	CZONE_EVENT_VM_GONE = 9,	/**< the VM has ended */
-};
+} CZONE_ENUM;
 
 struct czone_event {
 	size_t struct_size;
@@ -716,8 +732,15 @@ CZONE_API const char *czone_strerror(int error);
 /** What the last failed call in this thread says for people; "" if nothing failed. Valid until the next call. */
 CZONE_API const char *czone_error_detail(void);
 
-enum czone_log_level { CZONE_LOG_ERROR = 0, CZONE_LOG_WARNING = 1, CZONE_LOG_INFO = 2, CZONE_LOG_DEBUG = 3 };
+/** How much a message matters. */
+enum czone_log_level {
+	CZONE_LOG_ERROR = 0,	/**< something failed that no call can return */
+	CZONE_LOG_WARNING = 1,	/**< works, but not as it should */
+	CZONE_LOG_INFO = 2,	/**< what happens */
+	CZONE_LOG_DEBUG = 3,	/**< each step */
+} CZONE_ENUM;
 
+/** Called for each message, in any thread; the message is valid during the call. See czone_set_log(). */
 typedef void czone_log_fn(enum czone_log_level level, const char *message, void *userdata);
 
 /**

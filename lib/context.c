@@ -72,7 +72,7 @@ static int complete_vm_opts(struct czone_vm_opts *opts)
 		return czone_fail(-EINVAL, "vm options: pool_backing is %d, which is unknown",
 				  (int)opts->pool_backing);
 	}
-	if (opts->kvm > 2)
+	if (opts->kvm > CZONE_KVM_OFF)
 		return czone_fail(-EINVAL, "vm options: kvm is %u, which is unknown", opts->kvm);
 	switch (opts->event_loop) {
 	case CZONE_EVENT_LOOP_OWN:

@@ -10,10 +10,13 @@
 void probe_say(struct probe *probe, const char *name, enum czone_probe_state state,
 	       const char *remedy, const char *found, ...)
 {
-	struct czone_probe_item item = { .name = name, .state = state, .remedy = "" };
+	struct czone_probe_item item = CZONE_INIT(item);
 	char text[512];
 	va_list ap;
 
+	item.name = name;
+	item.state = state;
+	item.remedy = "";
 	va_start(ap, found);
 	vsnprintf(text, sizeof(text), found, ap);
 	va_end(ap);

@@ -179,7 +179,7 @@ static void probe_accelerator(struct probe *probe, const struct czone_vm_opts *o
 	if (machine_has_kvm())
 		probe_say(probe, "accelerator", CZONE_PROBE_OK, "", "KVM");
 	else
-		probe_say(probe, "accelerator", o->kvm == 1 ? CZONE_PROBE_MISSING : CZONE_PROBE_WEAK,
+		probe_say(probe, "accelerator", o->kvm == CZONE_KVM_ON ? CZONE_PROBE_MISSING : CZONE_PROBE_WEAK,
 			  "run on a CPU whose vmx or svm shows, with access to /dev/kvm",
 			  "no KVM here: guests are emulated, many times slower");
 }

@@ -253,8 +253,6 @@ static int check(const struct czone_vm_opts *o)
 				  (unsigned long long)o->pool_bytes);
 	if (o->channel && strlen(o->channel) >= sizeof(address.sun_path))
 		return czone_fail(-ENAMETOOLONG, "channel %s is longer than a socket's path may be", o->channel);
-	if (o->kvm > 2)
-		return czone_fail(-EINVAL, "kvm is %u, not 0 (automatic), 1 (KVM) or 2 (TCG)", o->kvm);
 	return 0;
 }
 
@@ -407,7 +405,7 @@ static int attach(struct host_vm *host, struct czone_vm_opts *o)
 static int start(struct host_vm *host, struct czone_vm_opts *o)
 {
 	struct host_domain *d = host->domain;
-	bool kvm = o->kvm == 1 || (!o->kvm && machine_has_kvm());
+	bool kvm = o->kvm == CZONE_KVM_ON || (o->kvm == CZONE_KVM_AUTO && machine_has_kvm());
 	uint64_t pool_start = 0, pool_size = 0;
 	unsigned int shift;
 	char *xml, tail[600];

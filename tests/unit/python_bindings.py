@@ -62,7 +62,7 @@ class Coverage(unittest.TestCase):
     def test_every_constant_of_the_header_is_bound(self):
         constants = set(re.findall(r"^\s*#define (CZONE_[A-Z_]+) ", HEADER, re.MULTILINE))
         constants |= set(re.findall(r"^\s*(CZONE_[A-Z_]+) = \d", HEADER, re.MULTILINE))
-        constants -= {"CZONE_H", "CZONE_API"}
+        constants -= {"CZONE_H", "CZONE_API", "CZONE_ENUM"}
         self.assertIn("CZONE_POOL_FILE", constants)
         self.assertEqual({name for name in constants if not hasattr(_czone, name)}, set())
 
@@ -113,7 +113,7 @@ class Errors(unittest.TestCase):
 
     def test_numbers_out_of_range_are_refused(self):
         with self.assertRaises(OverflowError):
-            czone.VM.start(state_dir="/tmp/x", kernel="x", kvm=256)
+            czone.VM.start(state_dir="/tmp/x", kernel="x", kvm=1 << 32)
         with self.assertRaises(OverflowError):
             czone.VM.start(state_dir="/tmp/x", kernel="x", pool_bytes=-1)
         for timeout in (0, -1, float("nan")):

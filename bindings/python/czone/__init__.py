@@ -46,7 +46,7 @@ from . import _czone
 
 __all__ = [
     "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "Event", "EventKind",
-    "EventLoop", "LogLevel", "PoolBacking", "ProbeItem", "ProbeState", "Process", "Range", "Task",
+    "EventLoop", "Kvm", "LogLevel", "PoolBacking", "ProbeItem", "ProbeState", "Process", "Range", "Task",
     "VM", "VMStats", "Zone", "ZoneStats", "open", "probe", "set_log", "version",
 ]
 
@@ -101,7 +101,17 @@ class EventKind(IntEnum):
     VM_GONE = _czone.CZONE_EVENT_VM_GONE
 
 
+class Kvm(IntEnum):
+    """Hardware virtualisation or emulation."""
+
+    AUTO = _czone.CZONE_KVM_AUTO
+    ON = _czone.CZONE_KVM_ON
+    OFF = _czone.CZONE_KVM_OFF
+
+
 class LogLevel(IntEnum):
+    """How much a message matters."""
+
     ERROR = _czone.CZONE_LOG_ERROR
     WARNING = _czone.CZONE_LOG_WARNING
     INFO = _czone.CZONE_LOG_INFO

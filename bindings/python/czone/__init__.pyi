@@ -36,6 +36,11 @@ class EventKind(IntEnum):
     GUEST_LOST = 8
     VM_GONE = 9
 
+class Kvm(IntEnum):
+    AUTO = 0
+    ON = 1
+    OFF = 2
+
 class LogLevel(IntEnum):
     ERROR = 0
     WARNING = 1
@@ -179,7 +184,7 @@ class VM:
               disks: Iterable[Path] = (), channel: Optional[Path] = None,
               boot_bytes: int = 0, pool_bytes: int = 0,
               pool_backing: PoolBacking = PoolBacking.MEMFD, pool_dir: Optional[Path] = None,
-              vcpus: int = 0, timeout: Optional[float] = None, kvm: int = 0,
+              vcpus: int = 0, timeout: Optional[float] = None, kvm: Kvm = Kvm.AUTO,
               event_loop: EventLoop = EventLoop.OWN) -> VM: ...
     @classmethod
     def attach(cls, *, state_dir: Path, name: str, uri: Optional[str] = None,
@@ -223,6 +228,6 @@ class VM:
 def open(uri: Optional[str] = None) -> VM: ...
 def probe(*, guest: bool = False, uri: Optional[str] = None, state_dir: Path = ...,
           emulator: Path = ..., kernel: Path = ..., initrd: Path = ..., boot_bytes: int = ...,
-          pool_bytes: int = ..., pool_dir: Path = ..., kvm: int = ...) -> List[ProbeItem]: ...
+          pool_bytes: int = ..., pool_dir: Path = ..., kvm: Kvm = ...) -> List[ProbeItem]: ...
 def set_log(function: Optional[Callable[[LogLevel, str], None]]) -> None: ...
 def version() -> str: ...
