@@ -563,6 +563,7 @@ enum czone_event_kind {
 	CZONE_EVENT_VM_GONE = 9,	/**< the VM has ended */
 } CZONE_ENUM;
 
+/** Something that has happened; kind says what the other members mean. */
 struct czone_event {
 	size_t struct_size;
 	enum czone_event_kind kind;

@@ -22,6 +22,13 @@ def test_first_zone_does_in_a_guest_what_it_does_on_the_test_driver(microvm):
     assert list(microvm.vm.zones()) == []
 
 
+def test_so_does_a_static_program_from_outside(microvm):
+    """Built against an installed static tree, by pkg-config alone."""
+    status, output = microvm.guest.run("first-zone-outside guest:/// 2>&1", check=False)
+    assert status == 0, output
+    assert list(microvm.vm.zones()) == []
+
+
 class LivingContainer(Container):
     """A container for zone_life.live()."""
 
