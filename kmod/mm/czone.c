@@ -78,6 +78,7 @@ static struct czone *czone_alloc(void)
 	atomic_long_set(&cz->nr_backed, 0);
 	atomic_long_set(&cz->nr_spilled, 0);
 	atomic_long_set(&cz->nr_slow, 0);
+	cz->full_told = jiffies - HZ;
 	atomic64_set(&cz->returned, 0);
 	return cz;
 }

@@ -182,6 +182,8 @@ static int czone_nl_create(struct sk_buff *request, struct genl_info *info)
 		u64 result[__CZONE_RESULT_MAX];
 
 		czone_destroy(id, 0, 0, result);
+	} else {
+		czone_tell(CZONE_NOTICE_CREATED, id, size);
 	}
 	return err;
 }
@@ -304,6 +306,8 @@ static int czone_nl_destroy(struct sk_buff *request, struct genl_info *info)
 		return -ENOMEM;
 
 	err = czone_destroy(id, flags, timeout_ms, result);
+	if (!err)
+		czone_tell(CZONE_NOTICE_DESTROYED, id, 0);
 	if (err == -EBUSY)
 		NL_SET_ERR_MSG(info->extack,
 			       "its cgroup has tasks, pages cannot be moved, or another operation is under way");

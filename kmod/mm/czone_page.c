@@ -128,11 +128,24 @@ static void czone_unroute(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc
 						     ac->nodemask);
 }
 
+/* Not when only large pages are short: smaller ones will do. */
+static void czone_tell_full(struct czone *cz)
+{
+	unsigned long last = READ_ONCE(cz->full_told), now = jiffies;
+
+	if (time_before(now, last + HZ) ||
+	    zone_page_state(&cz->zone, NR_FREE_PAGES) >= SWAP_CLUSTER_MAX)
+		return;
+	if (cmpxchg(&cz->full_told, last, now) == last)
+		czone_tell(CZONE_NOTICE_FULL, cz->id, 0);
+}
+
 /* A zone without memory left: may the request go elsewhere? */
 bool __czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
 {
 	struct czone *cz = ac->czone;
 
+	czone_tell_full(cz);
 	/* A request that must not fail cannot be left to a full zone. */
 	if (!(cz->flags & CZONE_CREATE_SPILL) && !(gfp & __GFP_NOFAIL))
 		return false;

@@ -861,6 +861,16 @@ unlock:
 }
 EXPORT_SYMBOL_GPL(czone_register_transport);
 
+/* Best effort, and so without waiting for anything. */
+void czone_tell(enum czone_notice kind, u32 id, u64 value)
+{
+	if (!down_read_trylock(&czone_transport_lock))
+		return;
+	if (czone_transport && czone_transport->notice)
+		czone_transport->notice(czone_transport, kind, id, value);
+	up_read(&czone_transport_lock);
+}
+
 /**
  * czone_unregister_transport - the host cannot be reached any more
  * @t: that was registered, and has completed all its batches

@@ -26,7 +26,7 @@ def seen(m):
     m.vm.dispatch()
 
 
-def wait_for(m, seen, kind, zone=None, limit=60):
+def wait_for(m, seen, kind, zone=None, limit=30):
     """The first event of this kind, which may have come already."""
     end = time.monotonic() + limit
     while True:
@@ -45,6 +45,31 @@ def test_life_of_a_zone(m, seen):
     c.remove()
     c.zone.destroy()
     wait_for(m, seen, KIND.ZONE_DESTROYED, c.zone.id)
+
+
+@pytest.mark.parametrize("spill", [False, True])
+def test_a_full_zone_tells_once_a_second(m, seen, spill):
+    c = Container(m, "spills" if spill else "full", 32 * MIB, spill=spill)
+    began = time.monotonic()
+    c.workload(anon=64)
+    wait_for(m, seen, KIND.ZONE_FULL, c.zone.id)
+    c.stop()
+    took = time.monotonic() - began
+    m.vm.dispatch(timeout=0.2)
+    full = [e for e in seen if e.kind == KIND.ZONE_FULL]
+    assert {e.zone for e in full} == {c.zone.id}
+    assert len(full) <= took + 2
+    c.remove()
+    c.zone.destroy()
+
+
+def test_zones_that_the_guest_makes(m, seen):
+    """By its own hand, past the host's calls."""
+    status, _, zone = map(int, m.guest.run("zone-op create 16").split())
+    assert status == 0
+    assert wait_for(m, seen, KIND.ZONE_CREATED, zone).bytes == 16 * MIB
+    m.guest.run(f"zone-op destroy {zone} 10000")
+    assert wait_for(m, seen, KIND.ZONE_DESTROYED, zone).bytes is None
 
 
 def test_target(m, seen):

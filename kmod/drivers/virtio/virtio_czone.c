@@ -331,6 +331,28 @@ put:
 	vcz_put_slot(vcz, slot);
 }
 
+/* Like a reply that nobody asked for. With 32 requests under way it is lost. */
+static void vcz_notice(struct czone_transport *transport, enum czone_notice kind, u32 zone,
+		       u64 value)
+{
+	struct virtio_czone *vcz = container_of(transport, struct virtio_czone, transport);
+	struct vcz_slot *slot = NULL;
+	unsigned long flags;
+
+	spin_lock_irqsave(&vcz->lock, flags);
+	if (vcz->running)
+		slot = vcz_get_slot(vcz);
+	if (slot) {
+		slot->change = false;
+		slot->reply.id = cpu_to_le32(VIRTIO_CZONE_NOTICE_ID);
+		slot->reply.zone = cpu_to_le32(zone);
+		vcz_set_values(slot, &value, 1);
+		vcz_reply(slot, -(int)kind);
+		vcz_kick(vcz, VIRTIO_CZONE_VQ_REPLY);
+	}
+	spin_unlock_irqrestore(&vcz->lock, flags);
+}
+
 static void vcz_work(struct work_struct *work)
 {
 	struct vcz_slot *slot = container_of(work, struct vcz_slot, work);
@@ -598,6 +620,7 @@ static int vcz_read_config(struct virtio_czone *vcz)
 	vcz->transport.zeroes = virtio_has_feature(vdev, VIRTIO_CZONE_F_ZEROES);
 	vcz->transport.max_ranges = min(max_ranges, CZONE_BATCH_RANGES);
 	vcz->transport.submit = vcz_submit;
+	vcz->transport.notice = vcz_notice;
 	return 0;
 }
 

@@ -47,6 +47,8 @@ struct czone_batch {
  *			slot, does not allocate with reclaim. 0, or -errno when the
  *			batch was not taken (-EAGAIN: all slots busy, try again;
  *			-ENODEV: the host cannot be reached).
+ * @notice:		tell the host something, if that is possible right now: any
+ *			task, must not sleep or allocate. Or NULL.
  *
  * A transport that goes away must make sure that the host can no longer act on
  * batches in flight, complete these with -ENODEV, then unregister.
@@ -58,6 +60,7 @@ struct czone_transport {
 	bool zeroes;
 	u32 max_ranges;
 	int (*submit)(struct czone_transport *t, struct czone_batch *batch);
+	void (*notice)(struct czone_transport *t, enum czone_notice kind, u32 zone, u64 value);
 };
 
 int czone_register_transport(struct czone_transport *t);
@@ -68,6 +71,9 @@ void czone_unregister_transport(struct czone_transport *t);
  * the host has answered: @status 0 or -errno, @bytes as the host measured.
  */
 void czone_batch_complete(struct czone_batch *batch, int status, u64 bytes);
+
+/* To the host, if that is possible right now. Any task, also one that must not sleep. */
+void czone_tell(enum czone_notice kind, u32 id, u64 value);
 
 /* Bytes, each array indexed as the uapi header says. Process context, may sleep. */
 int czone_region_add(u64 start, u64 size, bool zeroed);
