@@ -17,7 +17,7 @@ string(REGEX REPLACE "/$" "" up ${up})
 set(pc_prefix "\${pcfiledir}/${up}")
 set(pc_requires "libnl-genl-3.0 libcap")
 if(CZONE_HOST)
-	string(APPEND pc_requires " libvirt libvirt-qemu jansson")
+	string(APPEND pc_requires " libvirt libvirt-qemu jansson libxml-2.0")
 endif()
 # who links the static library needs these, too
 if(CZONE_STATIC)

@@ -81,6 +81,9 @@ extern "C" {
 #define CZONE_INIT(var) { .struct_size = sizeof(var) }
 #endif
 
+struct _virConnect;		/* libvirt's, for those who have it */
+struct _virDomain;
+
 /** A kernel that has zones: the one we run on, or that of a VM. Reference counted. */
 typedef struct czone_vm czone_vm;
 
@@ -141,6 +144,8 @@ struct czone_vm_opts {
 	uint32_t timeout_ms;		/**< until the guest's driver answers; 0: 120000 */
 	enum czone_kvm kvm;
 	enum czone_event_loop event_loop;
+	const char *domain_xml;		/**< a libvirt domain to start, as czone_domain_xml() makes it complete; NULL: one of the options above */
+	struct _virConnect *connect;	/**< libvirt's virConnectPtr, in place of uri; the call takes a reference of its own; NULL: by uri */
 };
 
 /**
@@ -156,6 +161,13 @@ struct czone_vm_opts {
  * czone_vm_unref() must not run in the thread that runs the loop, which they
  * wait for. A process that runs libvirt's default loop itself must say so.
  *
+ * With domain_xml the VM is the caller's: name, emulator, kernel, initrd, cmdline,
+ * disks, channel, boot_bytes, vcpus and kvm stand in it and must not be given as
+ * well. What it lacks for zones is added as by czone_domain_xml(), unless it has a
+ * czone device already; then the pool's options must be those that it was made
+ * with. It is started as a transient domain. With connect the event loop is the
+ * business of whoever made the connection, and event_loop means nothing.
+ *
  * @param opts    see struct czone_vm_opts.
  * @param ret_vm  the context; czone_vm_stop() ends the VM, czone_vm_unref() gives
  *                up the handle (the last one stops the VM as well).
@@ -163,9 +175,31 @@ struct czone_vm_opts {
  *         -EOPNOTSUPP: built without the host half;
  *         -ETIMEDOUT: the guest's driver did not come up; -EIO: libvirt failed;
  *         -EBUSY: another process uses state_dir; -ENAMETOOLONG: its path is too
- *         long for libvirt's sockets (40 characters always fit).
+ *         long for libvirt's sockets (40 characters always fit); of a domain_xml
+ *         also what czone_domain_xml() returns.
  */
 CZONE_API int czone_vm_start(const struct czone_vm_opts *opts, czone_vm **ret_vm);
+
+/**
+ * Make an ordinary libvirt domain one with a pool for zones and the device: its
+ * memory shared, room for the pool in one NUMA cell, the pool, and the device,
+ * whose socket is NAME.czone in state_dir. Nothing else is touched, and what is
+ * there and cannot stay is refused, not changed.
+ *
+ * czone_vm_start() does this itself. To start such a domain by other means, serve
+ * its socket first: see czone_serve_socket().
+ *
+ * @param xml        a domain of type kvm or qemu, x86_64, machine q35 or pc.
+ * @param opts       state_dir, which must exist, and the options of the pool; the others are ignored.
+ * @param ret_xml    the new domain; free() it.
+ * @param ret_added  NULL, or what was added and why, a line for each; free() it.
+ * @return 0; -EINVAL: no such domain, or it has no room for the pool; -EEXIST: it
+ *         has a czone device; -EOPNOTSUPP: something in it rules the device out:
+ *         an assigned device (VFIO), locked, private, hugetlb or encrypted memory,
+ *         another machine, or a library without its host half.
+ */
+CZONE_API int czone_domain_xml(const char *xml, const struct czone_vm_opts *opts, char **ret_xml,
+			       char **ret_added);
 
 /** What a probe looks at. */
 #define CZONE_PROBE_HOST 1u	/**< can this machine run such a VM? */
@@ -214,8 +248,9 @@ CZONE_API int czone_probe(uint32_t what, const struct czone_vm_opts *opts, czone
  * Needs what a debugger needs: the same user and /proc/sys/kernel/yama/ptrace_scope
  * at 0, or CAP_SYS_PTRACE.
  *
- * @param opts    state_dir and name as the VM was started with, uri, timeout_ms
- *                (0: 30000) and event_loop; the others are ignored.
+ * @param opts    name; state_dir as the VM was started with, or the uri or connect
+ *                where it runs; timeout_ms (0: 30000) and event_loop; the others
+ *                are ignored.
  * @param ret_vm  the context, as from czone_vm_start(): the last
  *                czone_vm_unref() stops the VM.
  * @return 0; -ENOENT: no such VM runs; -EBUSY: the process that serves it lives;
@@ -223,6 +258,40 @@ CZONE_API int czone_probe(uint32_t what, const struct czone_vm_opts *opts, czone
  *         guest does not answer: it runs on, and the call can be made again.
  */
 CZONE_API int czone_vm_attach(const struct czone_vm_opts *opts, czone_vm **ret_vm);
+
+/**
+ * The same with the caller's own libvirt object. The domain stays the caller's: the
+ * last czone_vm_unref() lets go of it and does not stop it, czone_vm_stop() does.
+ *
+ * @param domain  libvirt's virDomainPtr: running, with a czone device; the call takes a reference of its own.
+ * @param opts    NULL, or timeout_ms; the others are ignored.
+ * @return as czone_vm_attach(); -ENOENT also: it has no czone device.
+ */
+CZONE_API int czone_open_domain(struct _virDomain *domain, const struct czone_vm_opts *opts,
+				czone_vm **ret_vm);
+
+/** A device to serve without libvirt. */
+struct czone_serve_opts {
+	size_t struct_size;
+	const char *path;	/**< required: the unix socket that the VMM will connect to; made here, mode 0600 */
+	uint64_t pool_start;	/**< required: guest-physical address of the pool, a multiple of 128 MiB */
+	uint64_t pool_bytes;	/**< required: its size, a multiple of 128 MiB */
+	uint32_t backing_shift;	/**< log2 of the host page that a first touch takes; 0: 12 */
+	uint32_t report_shift;	/**< log2 of the least that frees memory: 0: 12; 21 for hugetlbfs with pages of 2 MiB */
+};
+
+/**
+ * Be the device of a VM that somebody else starts, with any VMM that has a
+ * generic vhost-user device; docs/other-vmms.md says what the VMM must be told.
+ * The device is there when this returns; czone_vm_wait() waits for the guest.
+ *
+ * The library does not know the VMM: czone_vm_stop() is -EOPNOTSUPP, and when the
+ * context goes, or this process does, the VMM sees its device go, which QEMU
+ * answers with an abort. So end the VM first.
+ *
+ * @return 0; -EADDRINUSE: somebody serves this socket; -EOPNOTSUPP: no host half.
+ */
+CZONE_API int czone_serve_socket(const struct czone_serve_opts *opts, czone_vm **ret_vm);
 
 /**
  * Let go of a VM without stopping it, for another process to attach to. Calls on

@@ -40,6 +40,8 @@ const char *czone_strerror(int error)
 		return "missing privilege";
 	case -EBUSY:
 		return "in use";
+	case -EADDRINUSE:
+		return "somebody serves this socket";
 	case -EALREADY:
 		return "over already";
 	case -ECANCELED:

@@ -16,6 +16,28 @@ int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	return czone_host_start(vm, opts);
 }
 
+int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint32_t timeout_ms)
+{
+	(void)domain;
+	(void)timeout_ms;
+	return czone_host_start(vm, NULL);
+}
+
+int czone_host_serve(struct czone_vm *vm, const struct czone_serve_opts *opts)
+{
+	(void)opts;
+	return czone_host_start(vm, NULL);
+}
+
+int czone_host_domain_xml(const char *xml, const struct czone_vm_opts *opts, char **ret_xml,
+			  char **ret_added)
+{
+	(void)xml;
+	(void)ret_xml;
+	(void)ret_added;
+	return czone_host_start(NULL, opts);
+}
+
 int czone_host_probe(struct probe *probe, const struct czone_vm_opts *opts)
 {
 	(void)probe;

@@ -3,7 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum kind { U8, U32, U64, I64, STRING, STRINGS, INTS, ZONE };
+enum kind { U8, U32, U64, I64, STRING, STRINGS, CONNECT, INTS, ZONE };
 
 struct field {
 	const char *name;
@@ -20,6 +20,7 @@ struct field {
 		const char *: STRING,			\
 		const char *const *: STRINGS,		\
 		const int *: INTS,			\
+		struct _virConnect *: CONNECT,		\
 		czone *: ZONE)
 
 #define FIELD(type, member) { #member, offsetof(type, member), KIND(type, member) }
@@ -29,7 +30,7 @@ static const struct field vm_opts[] = {
 	VM_OPT(uri), VM_OPT(state_dir), VM_OPT(name), VM_OPT(emulator), VM_OPT(kernel),
 	VM_OPT(initrd), VM_OPT(cmdline), VM_OPT(disks), VM_OPT(channel), VM_OPT(boot_bytes),
 	VM_OPT(pool_bytes), VM_OPT(pool_backing), VM_OPT(pool_dir), VM_OPT(vcpus),
-	VM_OPT(timeout_ms), VM_OPT(kvm), VM_OPT(event_loop),
+	VM_OPT(timeout_ms), VM_OPT(kvm), VM_OPT(event_loop), VM_OPT(domain_xml), VM_OPT(connect),
 	{ 0 },
 };
 
@@ -56,6 +57,13 @@ static const struct field idle_opts[] = {
 static const struct field spawn_opts[] = {
 	SPAWN_OPT(argv), SPAWN_OPT(envp), SPAWN_OPT(directory), SPAWN_OPT(cgroup), SPAWN_OPT(fds),
 	SPAWN_OPT(n_fds), SPAWN_OPT(timeout_ms),
+	{ 0 },
+};
+
+#define SERVE_OPT(member) FIELD(struct czone_serve_opts, member)
+static const struct field serve_opts[] = {
+	SERVE_OPT(path), SERVE_OPT(pool_start), SERVE_OPT(pool_bytes), SERVE_OPT(backing_shift),
+	SERVE_OPT(report_shift),
 	{ 0 },
 };
 
@@ -174,11 +182,31 @@ static int get_number(PyObject *value, const char *name, uint64_t max, uint64_t 
 	return 0;
 }
 
+/* What an object of the libvirt package stands for, or NULL with a TypeError. */
+static void *libvirt_pointer(PyObject *value, const char *name, const char *type)
+{
+	PyObject *capsule = PyObject_GetAttrString(value, "_o");
+	void *pointer = NULL;
+
+	if (capsule && PyCapsule_IsValid(capsule, type))
+		pointer = PyCapsule_GetPointer(capsule, type);
+	else
+		PyErr_Format(PyExc_TypeError, "%s: not one of the libvirt package's", name);
+	Py_XDECREF(capsule);
+	return pointer;
+}
+
+struct _virDomain *domain_from_python(PyObject *domain)
+{
+	return libvirt_pointer(domain, "domain", "virDomainPtr");
+}
+
 static int set_field(void *to, const struct field *field, PyObject *value)
 {
 	void *place = (char *)to + field->offset;
 	const char *string, **strings;
 	uint64_t number;
+	void *pointer;
 	czone *zone;
 	int *ints;
 
@@ -188,6 +216,12 @@ static int set_field(void *to, const struct field *field, PyObject *value)
 		if (!zone)
 			return -1;
 		memcpy(place, &zone, sizeof(zone));
+		return 0;
+	case CONNECT:
+		pointer = libvirt_pointer(value, field->name, "virConnectPtr");
+		if (!pointer)
+			return -1;
+		memcpy(place, &pointer, sizeof(pointer));
 		return 0;
 	case STRING:
 		string = get_string(value, field->name);
@@ -300,6 +334,12 @@ int idle_opts_from_dict(PyObject *dict, struct czone_idle_opts *opts)
 {
 	*opts = (struct czone_idle_opts)CZONE_INIT(*opts);
 	return from_dict(dict, opts, idle_opts);
+}
+
+int serve_opts_from_dict(PyObject *dict, struct czone_serve_opts *opts)
+{
+	*opts = (struct czone_serve_opts)CZONE_INIT(*opts);
+	return from_dict(dict, opts, serve_opts);
 }
 
 int target_opts_from_dict(PyObject *dict, struct czone_target_opts *opts)

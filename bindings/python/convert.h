@@ -18,6 +18,7 @@ int reclaim_opts_from_dict(PyObject *dict, struct czone_reclaim_opts *opts);
 int idle_opts_from_dict(PyObject *dict, struct czone_idle_opts *opts);
 int spawn_opts_from_dict(PyObject *dict, struct czone_spawn_opts *opts);
 void spawn_opts_free(struct czone_spawn_opts *opts);
+int serve_opts_from_dict(PyObject *dict, struct czone_serve_opts *opts);
 int target_opts_from_dict(PyObject *dict, struct czone_target_opts *opts);
 
 /* New references, NULL with an exception. */
@@ -35,6 +36,9 @@ PyObject *task_to_capsule(czone_test_task *task);
 czone_vm *vm_from_capsule(PyObject *capsule);
 czone *zone_from_capsule(PyObject *capsule);
 czone_test_task *task_from_capsule(PyObject *capsule);
+
+/* Of a libvirt.virDomain, whose reference it stays; NULL with a TypeError. */
+struct _virDomain *domain_from_python(PyObject *domain);
 
 /* The class of exceptions for errors of the library. */
 void set_error_class(PyObject *cls);

@@ -102,6 +102,16 @@ static PyObject *log_callable;
 	if ($1)
 		spawn_opts_free($1);
 }
+%typemap(in) const struct czone_serve_opts *opts (struct czone_serve_opts opts) {
+	if (serve_opts_from_dict($input, &opts) < 0)
+		SWIG_fail;
+	$1 = &opts;
+}
+%typemap(in) struct _virDomain *domain {
+	$1 = domain_from_python($input);
+	if (!$1)
+		SWIG_fail;
+}
 %typemap(in) const struct czone_target_opts *opts (struct czone_target_opts opts) {
 	if (target_opts_from_dict($input, &opts) < 0)
 		SWIG_fail;
@@ -109,6 +119,12 @@ static PyObject *log_callable;
 }
 
 /* Outputs. */
+%typemap(in, numinputs=0) char **ret_xml (char *text = NULL), char **ret_added (char *text = NULL)
+	"$1 = &text;"
+%typemap(argout) char **ret_xml
+	"Py_XSETREF($result, PyUnicode_FromString(text$argnum)); free(text$argnum);"
+%typemap(argout) char **ret_added
+	"Py_XSETREF($result, Py_BuildValue(\"(Ns)\", Py_NewRef($result), text$argnum)); free(text$argnum);"
 %typemap(in, numinputs=0) (int *ret_pidfd, int64_t *ret_pid) (int pidfd = -1, int64_t pid = 0)
 	"$1 = &pidfd; $2 = &pid;"
 %typemap(argout) (int *ret_pidfd, int64_t *ret_pid)

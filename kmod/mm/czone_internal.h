@@ -110,7 +110,7 @@ struct czone {
 	atomic_long_t nr_backed;	/* pages that the host has memory behind */
 	atomic_long_t nr_spilled;
 	atomic_long_t nr_slow;		/* allocations that came to the slow path */
-	unsigned long full_told;	/* when the host was told last that it is full, in jiffies */
+	unsigned long full_told;	/* when the host was told that it is, in jiffies */
 	atomic64_t returned;		/* bytes */
 
 	struct czone_idle idle;

@@ -590,7 +590,8 @@ int device_add_pool(struct device *d, uint64_t start, uint64_t size, unsigned in
 		d->pool[d->n_pools++] = (struct pool){ .start = start, .size = size };
 		memcpy(&config, d->vu.config, sizeof(config));
 		if (backing_shift > config.backing_shift)
-			device_config_set(d, backing_shift);
+			config.backing_shift = backing_shift;
+		memcpy(d->vu.config, &config, sizeof(config));
 		device_save(d, false);
 		pools_advance(d);
 	}
@@ -599,6 +600,21 @@ int device_add_pool(struct device *d, uint64_t start, uint64_t size, unsigned in
 		czone_fail(error, "pool %#llx+%#llx: %s", (unsigned long long)start,
 			   (unsigned long long)size, strerror(-error));
 	return error;
+}
+
+int device_set_report_shift(struct device *d, unsigned int shift)
+{
+	struct virtio_czone_config config;
+
+	if (shift < 12 || shift > CZONE_BLOCK_SHIFT)
+		return czone_fail(-EINVAL, "report_shift %u is not between 12 and %d: pages of the host that are larger than a zone's blocks cannot be given back",
+				  shift, CZONE_BLOCK_SHIFT);
+	pthread_mutex_lock(&d->lock);
+	memcpy(&config, d->vu.config, sizeof(config));
+	config.report_shift = shift;
+	memcpy(d->vu.config, &config, sizeof(config));
+	pthread_mutex_unlock(&d->lock);
+	return 0;
 }
 
 /* 1 when all is well, 0 to wait on, or what is wrong for good. */

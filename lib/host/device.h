@@ -47,6 +47,12 @@ void device_close(struct device *device);
 int device_add_pool(struct device *device, uint64_t start, uint64_t size, unsigned int backing_shift);
 
 /*
+ * The least that a report may name, log2. Before the guest's driver starts.
+ * -EINVAL: a guest's driver would not take it.
+ */
+int device_set_report_shift(struct device *device, unsigned int shift);
+
+/*
  * Who is told what happens to the guest, from now on. Called with the device's
  * lock held, in threads that must not wait.
  */

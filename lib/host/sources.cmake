@@ -2,6 +2,7 @@
 set(host
 	host/adopt.c
 	host/device.c
+	host/domain_edit.c
 	host/domain_xml.c
 	host/driver.c
 	host/event_loop.c
@@ -12,6 +13,7 @@ set(host
 	host/pool.c
 	host/probe.c
 	host/punch.c
+	host/qemu.c
 	host/report.c
 	host/request.c
 	host/takeover.c

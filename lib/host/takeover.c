@@ -251,7 +251,7 @@ int takeover_find(struct takeover *t, const char *path)
 		return czone_fail(error, "the state of %s cannot be mapped: %s", path,
 				  strerror(-error));
 	}
-	if (t->file->server != getpid() && t->file->server_start &&
+	if (t->file->server_start &&
 	    process_start(t->file->server) == t->file->server_start) {
 		error = czone_fail(-EBUSY, "process %d serves %s", (int)t->file->server, path);
 		takeover_close(t);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Starting and stopping a VM through libvirt. */
+#include "domain_edit.h"
 #include "domain_xml.h"
 #include "event_loop.h"
 #include "host.h"
 #include "machine.h"
+#include "qemu.h"
 #include "../driver.h"
 
 #include <ctype.h>
@@ -22,14 +24,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define SECTION ((uint64_t)128 << 20)	/* the guest takes memory in sections */
-#define START_TIMEOUT_MS 120000
 
 struct host_domain {
 	pthread_mutex_t lock;
 	virConnectPtr connection;
 	virDomainPtr domain;	/* NULL once it is stopped */
 	bool own_loop;
+	bool keep;		/* the caller's: not to be stopped when nobody uses it here any more */
 	char *console;		/* the guest's serial console, a file */
 	char *socket;
 };
@@ -196,7 +197,7 @@ static int pool_address(virDomainPtr domain, uint64_t *ret_start, uint64_t *ret_
 		json_t *data = json_object_get(device, "data");
 		const char *id = json_string_value(json_object_get(data, "id"));
 
-		if (id && !strcmp(id, DOMAIN_POOL_ID)) {
+		if (id && !strcmp(id, QEMU_POOL_ID)) {
 			*ret_start = json_integer_value(json_object_get(data, "addr"));
 			*ret_size = json_integer_value(json_object_get(data, "size"));
 			error = 0;
@@ -228,10 +229,8 @@ static int check(const struct czone_vm_opts *o)
 {
 	struct sockaddr_un address;
 
-	if (!o->state_dir)
-		return czone_fail(-EINVAL, "state_dir is missing: where sockets and logs shall go");
-	if (!o->kernel)
-		return czone_fail(-EINVAL, "kernel is missing: the guest kernel's image");
+	if (o->domain_xml)
+		return 0;
 	if (access(o->kernel, R_OK))
 		return czone_fail(-errno, "kernel %s: %s", o->kernel, strerror(errno));
 	if (o->initrd && access(o->initrd, R_OK))
@@ -244,13 +243,6 @@ static int check(const struct czone_vm_opts *o)
 		if (access(path, R_OK))
 			return czone_fail(-errno, "disk %s: %s", path, strerror(errno));
 	}
-	if (o->pool_backing > CZONE_POOL_FILE)
-		return czone_fail(-EINVAL, "pool_backing %d is not known", o->pool_backing);
-	if (o->pool_backing == CZONE_POOL_FILE && !o->pool_dir)
-		return czone_fail(-EINVAL, "pool_dir is missing: a file-backed pool needs a directory");
-	if (o->pool_bytes % SECTION)
-		return czone_fail(-EINVAL, "pool_bytes %llu is not a multiple of 128 MiB",
-				  (unsigned long long)o->pool_bytes);
 	if (o->channel && strlen(o->channel) >= sizeof(address.sun_path))
 		return czone_fail(-ENAMETOOLONG, "channel %s is longer than a socket's path may be", o->channel);
 	return 0;
@@ -275,6 +267,8 @@ int host_vm_stop(struct host_vm *host)
 	struct host_domain *d = host->domain;
 	int error = 0;
 
+	if (!d)
+		return czone_fail(-EOPNOTSUPP, "whoever started this VM must stop it");
 	pthread_mutex_lock(&d->lock);
 	if (d->domain) {
 		if (virDomainDestroy(d->domain) < 0 && virDomainIsActive(d->domain) == 1)
@@ -292,6 +286,8 @@ int host_vm_detach(struct host_vm *host)
 {
 	struct host_domain *d = host->domain;
 
+	if (!d)
+		return czone_fail(-EOPNOTSUPP, "the VMM of this VM would notice that its device goes");
 	/* the VM holds our end of the socket: it sees nothing of this */
 	device_shut(host->device);
 	pthread_mutex_lock(&d->lock);
@@ -307,7 +303,7 @@ void host_vm_close(struct host_vm *host)
 	if (!host)
 		return;
 	/* First the VM, then the device: QEMU aborts when its backend goes away. */
-	if (host->domain && host_vm_stop(host))
+	if (host->domain && !host->domain->keep && host_vm_stop(host))
 		czone_log(CZONE_LOG_ERROR, "%s", czone_error_detail());
 	device_close(host->device);
 	if (host->domain)
@@ -355,14 +351,16 @@ static void news(void *userdata, enum czone_event_kind kind, uint32_t zone, uint
 	czone_event(userdata, kind, zone, bytes, 0);
 }
 
-static int connect_to(struct host_domain *d, const struct czone_vm_opts *o)
+static int connect_to(struct host_domain *d, const struct czone_vm_opts *o, const char *name)
 {
 	int error;
 
-	d->console = format("%s/%s.console", o->state_dir, o->name);
-	d->socket = format("%s/%s.czone", o->state_dir, o->name);
-	if (!d->console || !d->socket)
-		return -ENOMEM;
+	if (o->connect) {
+		if (virConnectRef(o->connect) < 0)
+			return libvirt_fail(-EIO, "the connection");
+		d->connection = o->connect;
+		return 0;
+	}
 	if (o->event_loop == CZONE_EVENT_LOOP_OWN) {
 		error = event_loop_get();
 		if (error)
@@ -370,15 +368,37 @@ static int connect_to(struct host_domain *d, const struct czone_vm_opts *o)
 		d->own_loop = true;
 	}
 	if (!o->uri)
-		return connect_embedded(o->state_dir, o->name, &d->connection);
+		return connect_embedded(o->state_dir, name, &d->connection);
 	d->connection = virConnectOpen(o->uri);
 	return d->connection ? 0 : libvirt_fail(-EIO, o->uri);
 }
 
-static int attach(struct host_vm *host, struct czone_vm_opts *o)
+/* Serve the device of a domain that runs already; the reference on it is given up. */
+static int adopt(struct host_vm *host, virDomainPtr domain, uint32_t timeout_ms)
+{
+	char *xml = virDomainGetXMLDesc(domain, 0);
+	int error;
+
+	error = xml ? domain_device_socket(xml, &host->domain->socket)
+		    : libvirt_fail(-EIO, "the domain's XML");
+	free(xml);
+	if (!error)
+		error = device_adopt(host->domain->socket, &host->device);
+	if (!error)
+		device_set_news(host->device, news, host->vm);
+	if (!error)
+		error = device_wait_ready(host->device, timeout_ms);
+	if (error)
+		virDomainFree(domain);
+	else
+		host->domain->domain = domain;
+	return error;
+}
+
+static int attach(struct host_vm *host, const struct czone_vm_opts *o)
 {
 	struct host_domain *d = host->domain;
-	int error = connect_to(d, o);
+	int error = connect_to(d, o, o->name);
 	virDomainPtr domain;
 
 	if (error)
@@ -387,46 +407,55 @@ static int attach(struct host_vm *host, struct czone_vm_opts *o)
 	if (!domain || virDomainIsActive(domain) != 1) {
 		if (domain)
 			virDomainFree(domain);
-		return czone_fail(-ENOENT, "no VM %s runs below %s", o->name, o->state_dir);
+		return czone_fail(-ENOENT, "no VM %s runs %s %s", o->name,
+				  o->state_dir ? "below" : "at",
+				  o->state_dir ? o->state_dir : o->uri ? o->uri : "this connection");
 	}
-	error = device_adopt(d->socket, &host->device);
-	if (!error)
-		device_set_news(host->device, news, host->vm);
-	if (!error)
-		error = device_wait_ready(host->device, o->timeout_ms);
-	if (error) {
-		virDomainFree(domain);
-		return error;
-	}
-	d->domain = domain;
-	return 0;
+	return adopt(host, domain, o->timeout_ms);
 }
 
-static int start(struct host_vm *host, struct czone_vm_opts *o)
+/* The domain to start: a small one by the options, or the caller's. */
+static int make_domain(struct host_domain *d, const struct czone_vm_opts *o, char **ret_xml)
 {
-	struct host_domain *d = host->domain;
 	bool kvm = o->kvm == CZONE_KVM_ON || (o->kvm == CZONE_KVM_AUTO && machine_has_kvm());
-	uint64_t pool_start = 0, pool_size = 0;
-	unsigned int shift;
-	char *xml, tail[600];
+	char *plain = NULL, *added = NULL;
 	int error;
 
-	error = machine_pool_shift(o, &shift);
-	if (error)
-		return error;
-	error = connect_to(d, o);
-	if (error)
-		return error;
-	error = device_open(d->socket, &host->device);
+	if (!o->domain_xml) {
+		plain = domain_xml(o, d->console, kvm);
+		if (!plain)
+			return -ENOMEM;
+	}
+	error = domain_add_zones(plain ? plain : o->domain_xml, o, d->socket, ret_xml, &added, NULL);
+	if (!error && o->domain_xml)
+		czone_log(CZONE_LOG_INFO, "added to the domain: %s", added);
+	if (error == -EEXIST) {
+		free(d->socket);
+		d->socket = NULL;
+		error = domain_device_socket(o->domain_xml, &d->socket);
+		*ret_xml = error ? NULL : strdup(o->domain_xml);
+		if (!error && !*ret_xml)
+			error = -ENOMEM;
+	}
+	free(added);
+	free(plain);
+	return error;
+}
+
+static int start_domain(struct host_vm *host, const struct czone_vm_opts *o, const char *xml)
+{
+	uint64_t pool_start = 0, pool_size = 0;
+	struct host_domain *d = host->domain;
+	unsigned int shift;
+	int error = machine_pool_shift(o, &shift);
+
+	if (!error)
+		error = device_open(d->socket, &host->device);
 	if (error)
 		return error;
 	device_set_news(host->device, news, host->vm);
-	xml = domain_xml(o, d->socket, d->console, kvm);
-	if (!xml)
-		return -ENOMEM;
 	czone_log(CZONE_LOG_DEBUG, "domain: %s", xml);
 	d->domain = virDomainCreateXML(d->connection, xml, VIR_DOMAIN_START_PAUSED);
-	free(xml);
 	if (!d->domain)
 		return libvirt_fail(-EIO, "starting the VM");
 	error = hand_over(host);
@@ -434,16 +463,36 @@ static int start(struct host_vm *host, struct czone_vm_opts *o)
 		error = pool_address(d->domain, &pool_start, &pool_size);
 	if (!error)
 		error = device_add_pool(host->device, pool_start, pool_size, shift);
+	if (!error && virDomainResume(d->domain) < 0)
+		error = libvirt_fail(-EIO, "letting the VM run");
+	return error;
+}
+
+static int start(struct host_vm *host, const struct czone_vm_opts *o, const char *name)
+{
+	struct host_domain *d = host->domain;
+	char *xml = NULL, tail[600];
+	int error;
+
+	d->console = format("%s/%s.console", o->state_dir, name);
+	d->socket = format("%s/%s.czone", o->state_dir, name);
+	error = d->console && d->socket ? make_domain(d, o, &xml) : -ENOMEM;
+	if (!error)
+		error = connect_to(d, o, name);
+	if (!error)
+		error = start_domain(host, o, xml);
+	free(xml);
 	if (error)
 		return error;
-	if (virDomainResume(d->domain) < 0)
-		return libvirt_fail(-EIO, "letting the VM run");
 	error = device_wait_ready(host->device, o->timeout_ms);
-	if (error) {
+	if (error && !o->domain_xml) {
 		console_tail(d->console, tail, sizeof(tail));
 		return czone_fail(error, "the guest's czone driver did not come up (%s) within %u ms; the console (%s) ends: %s",
 				  strerror(-error), o->timeout_ms, d->console, tail);
 	}
+	if (error)
+		return czone_fail(error, "the guest's czone driver did not come up (%s) within %u ms",
+				  strerror(-error), o->timeout_ms);
 	return 0;
 }
 
@@ -483,13 +532,15 @@ static void finish(struct czone_vm *vm, struct host_vm *host, int error)
 int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts)
 {
 	struct czone_vm_opts o = *opts;
-	char *state_dir = realpath(o.state_dir, NULL);
+	char *state_dir = NULL;
 	struct host_vm *host;
 	int error;
 
-	if (!state_dir)
-		return czone_fail(-errno, "state_dir %s: %s", o.state_dir, strerror(errno));
-	o.state_dir = state_dir;
+	if (o.state_dir) {
+		o.state_dir = state_dir = realpath(o.state_dir, NULL);
+		if (!state_dir)
+			return czone_fail(-errno, "state_dir %s: %s", opts->state_dir, strerror(errno));
+	}
 	host = new_host(vm);
 	error = host ? attach(host, &o) : czone_fail(-ENOMEM, "no memory for a VM");
 	finish(vm, host, error);
@@ -497,22 +548,89 @@ int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	return error;
 }
 
-int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
+int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint32_t timeout_ms)
 {
-	static atomic_uint counter;
-	struct czone_vm_opts o = *opts;
-	char *name = NULL, *emulator = NULL, *state_dir;
-	struct host_vm *host = NULL;
+	struct host_vm *host = new_host(vm);
+	int error = host ? 0 : czone_fail(-ENOMEM, "no memory for a VM");
+
+	if (!error && virDomainIsActive(domain) != 1)
+		error = czone_fail(-ENOENT, "the domain does not run");
+	if (!error) {
+		host->domain->keep = true;
+		virDomainRef(domain);
+		error = adopt(host, domain, timeout_ms);
+	}
+	finish(vm, host, error);
+	return error;
+}
+
+int czone_host_serve(struct czone_vm *vm, const struct czone_serve_opts *opts)
+{
+	struct host_vm *host = calloc(1, sizeof(*host));
+	int error = host ? device_open(opts->path, &host->device)
+			 : czone_fail(-ENOMEM, "no memory for a VM");
+
+	if (!error) {
+		host->vm = vm;
+		device_set_news(host->device, news, vm);
+		error = device_add_pool(host->device, opts->pool_start, opts->pool_bytes,
+					opts->backing_shift);
+	}
+	if (!error) {
+		error = device_set_report_shift(host->device, opts->report_shift);
+	}
+	finish(vm, host, error);
+	return error;
+}
+
+int czone_host_domain_xml(const char *xml, const struct czone_vm_opts *opts, char **ret_xml,
+			  char **ret_added)
+{
+	char *state_dir = realpath(opts->state_dir, NULL), *name = NULL, *socket = NULL;
 	int error;
 
-	if (!o.boot_bytes)
-		o.boot_bytes = MACHINE_BOOT_BYTES;
-	if (!o.pool_bytes)
-		o.pool_bytes = MACHINE_POOL_BYTES;
-	if (!o.vcpus)
-		o.vcpus = 1;
-	if (!o.timeout_ms)
-		o.timeout_ms = START_TIMEOUT_MS;
+	if (!state_dir)
+		return czone_fail(-errno, "state_dir %s: %s", opts->state_dir, strerror(errno));
+	error = domain_name(xml, &name);
+	if (!error) {
+		socket = format("%s/%s.czone", state_dir, name);
+		error = socket ? domain_add_zones(xml, opts, socket, ret_xml, ret_added, NULL)
+			       : czone_fail(-ENOMEM, "no memory for a path");
+	}
+	free(socket);
+	free(name);
+	free(state_dir);
+	return error;
+}
+
+/* QEMU and the domain's name, where the options do not say. */
+static int complete(struct czone_vm_opts *o, char **ret_name, char **ret_emulator)
+{
+	static atomic_uint counter;
+
+	if (o->domain_xml)
+		return domain_name(o->domain_xml, ret_name);
+	*ret_name = o->name ? strdup(o->name)
+			    : format("czone-%d-%u", getpid(), atomic_fetch_add(&counter, 1));
+	if (!*ret_name)
+		return czone_fail(-ENOMEM, "no memory for a name");
+	o->name = *ret_name;
+	if (!o->emulator)
+		o->emulator = *ret_emulator = machine_find_emulator();
+	if (!o->emulator)
+		return czone_fail(-ENOEXEC, "no qemu-system-x86_64 in PATH, and CZONE_QEMU is not set");
+	if (access(o->emulator, X_OK))
+		return czone_fail(-ENOEXEC, "emulator %s: %s", o->emulator, strerror(errno));
+	return 0;
+}
+
+int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
+{
+	struct czone_vm_opts o = *opts;
+	char *name = NULL, *emulator = NULL, *state_dir;
+	struct host_vm *host;
+	int error;
+
 	error = check(&o);
 	if (!error)
 		error = make_dir(o.state_dir);
@@ -521,20 +639,10 @@ int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	o.state_dir = state_dir = realpath(o.state_dir, NULL);
 	if (!state_dir)
 		return czone_fail(-errno, "state_dir %s: %s", opts->state_dir, strerror(errno));
-	if (!o.name)
-		o.name = name = format("czone-%d-%u", getpid(), atomic_fetch_add(&counter, 1));
-	if (!o.emulator)
-		o.emulator = emulator = machine_find_emulator();
 	host = new_host(vm);
-	if (!o.emulator) {
-		error = czone_fail(-ENOEXEC, "no qemu-system-x86_64 in PATH, and CZONE_QEMU is not set");
-	} else if (access(o.emulator, X_OK)) {
-		error = czone_fail(-ENOEXEC, "emulator %s: %s", o.emulator, strerror(errno));
-	} else if (!o.name || !host) {
-		error = czone_fail(-ENOMEM, "no memory for a VM");
-	} else {
-		error = start(host, &o);
-	}
+	error = host ? complete(&o, &name, &emulator) : czone_fail(-ENOMEM, "no memory for a VM");
+	if (!error)
+		error = start(host, &o, name);
 	finish(vm, host, error);
 	free(name);
 	free(emulator);

@@ -40,14 +40,14 @@ import weakref
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import (AsyncIterator, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
-                    Union)
+                    Tuple, Union)
 
 from . import _czone
 
 __all__ = [
     "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "Event", "EventKind",
     "EventLoop", "Kvm", "LogLevel", "PoolBacking", "ProbeItem", "ProbeState", "Process", "Range", "Task",
-    "VM", "VMStats", "Zone", "ZoneStats", "open", "probe", "set_log", "version",
+    "VM", "VMStats", "Zone", "ZoneStats", "domain_xml", "open", "probe", "set_log", "version",
 ]
 
 BLOCK = _czone.CZONE_BLOCK
@@ -549,11 +549,25 @@ class VM:
         return cls(_czone.czone_vm_start(options), started=True)
 
     @classmethod
-    def attach(cls, *, state_dir, name: str, uri: Optional[str] = None,
+    def attach(cls, *, name: str, state_dir=None, uri: Optional[str] = None,
                timeout: Optional[float] = None, **options) -> "VM":
         """Go on with a VM whose process has died, or has let go of it with detach()."""
         options.update(state_dir=state_dir, name=name, uri=uri, timeout_ms=_milliseconds(timeout))
         return cls(_czone.czone_vm_attach(_vm_options(options)), started=True)
+
+    @classmethod
+    def open_domain(cls, domain, *, timeout: Optional[float] = None) -> "VM":
+        """The same with a virDomain of the libvirt package. It goes on when this is closed."""
+        return cls(_czone.czone_open_domain(domain, {"timeout_ms": _milliseconds(timeout)}))
+
+    @classmethod
+    def serve(cls, path, *, pool_start: int, pool_bytes: int, backing_shift: int = 0,
+              report_shift: int = 0) -> "VM":
+        """Be the device of a VM that somebody else starts, on this socket. End the
+        VM before this is closed."""
+        return cls(_czone.czone_serve_socket({
+            "path": os.fspath(path), "pool_start": pool_start, "pool_bytes": pool_bytes,
+            "backing_shift": backing_shift, "report_shift": report_shift}))
 
     @property
     def _handle(self):
@@ -743,6 +757,12 @@ def probe(*, guest: bool = False, **options) -> List[ProbeItem]:
     what = _czone.CZONE_PROBE_GUEST if guest else _czone.CZONE_PROBE_HOST
     return [ProbeItem(name, ProbeState(state), found, remedy)
             for name, state, found, remedy in _czone.czone_probe(what, _vm_options(options))]
+
+
+def domain_xml(xml: str, *, state_dir, **options) -> Tuple[str, str]:
+    """A libvirt domain with what it lacks for zones, and what that was, a line for
+    each. The options are those of VM.start() that are about the pool."""
+    return _czone.czone_domain_xml(xml, _vm_options(dict(options, state_dir=state_dir)))
 
 
 def set_log(function: Optional[Callable[[LogLevel, str], None]]) -> None:

@@ -4,7 +4,7 @@ from enum import IntEnum
 from os import PathLike
 from types import TracebackType
 from typing import (IO, AsyncIterator, Callable, Iterable, Iterator, List, Mapping, NamedTuple,
-                    Optional, Sequence, Type, Union)
+                    Optional, Sequence, Tuple, Type, Union)
 
 _Path = Union[str, PathLike[str]]
 _Stream = Union[int, IO[str], IO[bytes], None]
@@ -182,16 +182,23 @@ class Task:
 class VM:
     def __init__(self, handle: object, started: bool = False) -> None: ...
     @classmethod
-    def start(cls, *, state_dir: _Path, kernel: _Path, uri: Optional[str] = None,
+    def start(cls, *, state_dir: _Path, kernel: Optional[_Path] = None, uri: Optional[str] = None,
               name: Optional[str] = None, emulator: Optional[_Path] = None,
               initrd: Optional[_Path] = None, cmdline: Optional[str] = None,
               disks: Iterable[_Path] = (), channel: Optional[_Path] = None,
               boot_bytes: int = 0, pool_bytes: int = 0,
               pool_backing: PoolBacking = PoolBacking.MEMFD, pool_dir: Optional[_Path] = None,
               vcpus: int = 0, timeout: Optional[float] = None, kvm: Kvm = Kvm.AUTO,
-              event_loop: EventLoop = EventLoop.OWN) -> VM: ...
+              event_loop: EventLoop = EventLoop.OWN, domain_xml: Optional[str] = None,
+              connect: Optional[object] = None) -> VM: ...
     @classmethod
-    def attach(cls, *, state_dir: _Path, name: str, uri: Optional[str] = None,
+    def open_domain(cls, domain: object, *, timeout: Optional[float] = None) -> VM: ...
+    @classmethod
+    def serve(cls, path: _Path, *, pool_start: int, pool_bytes: int,
+              backing_shift: int = 0, report_shift: int = 0) -> VM: ...
+    @classmethod
+    def attach(cls, *, name: str, state_dir: Optional[_Path] = None, uri: Optional[str] = None,
+               connect: Optional[object] = None,
                timeout: Optional[float] = None,
                event_loop: EventLoop = EventLoop.OWN) -> VM: ...
     def detach(self) -> None: ...
@@ -233,5 +240,7 @@ def open(uri: Optional[str] = None) -> VM: ...
 def probe(*, guest: bool = False, uri: Optional[str] = None, state_dir: _Path = ...,
           emulator: _Path = ..., kernel: _Path = ..., initrd: _Path = ..., boot_bytes: int = ...,
           pool_bytes: int = ..., pool_dir: _Path = ..., kvm: Kvm = ...) -> List[ProbeItem]: ...
+def domain_xml(xml: str, *, state_dir: _Path, pool_bytes: int = ...,
+               pool_backing: PoolBacking = ..., pool_dir: _Path = ...) -> Tuple[str, str]: ...
 def set_log(function: Optional[Callable[[LogLevel, str], None]]) -> None: ...
 def version() -> str: ...
