@@ -29,6 +29,7 @@ class Bench:
         parser.add_argument("--runs", type=int, help=f"default {runs}, with --quick {quick_runs}")
         parser.add_argument("--quick", action="store_true", help="fewer runs")
         parser.add_argument("--json", metavar="FILE", help="write the results there")
+        parser.add_argument("--html", metavar="FILE", help="and a report with plots there")
         for names, options in arguments:
             parser.add_argument(*names, **options)
         self.args = parser.parse_args()
@@ -67,14 +68,21 @@ class Bench:
             with open(self.args.json, "w", encoding="utf-8") as f:
                 json.dump(self.results, f, indent=1)
                 f.write("\n")
+        if self.args.html:
+            import report       # pylint: disable=import-outside-toplevel
+            pathlib.Path(self.args.html).write_text(report.page(self.results)[0], encoding="utf-8")
+
+
+def conditions_of_host():
+    """The same for what boots no guest."""
+    cpu = re.search(r"^model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text("ascii"), re.M)
+    return {"host": f"{os.cpu_count()} x {cpu[1] if cpu else os.uname().machine}",
+            "load": round(os.getloadavg()[0], 1)}
 
 
 def conditions():
     """What was measured where, for the results."""
     def version(path):
         return pathlib.Path(path).resolve().parent.name
-    cpu = re.search(r"^model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text("ascii"), re.M)
     return {"kernel": version(os.environ["CZONE_KERNEL"]),
-            "qemu": version(os.environ["CZONE_QEMU"]),
-            "host": f"{os.cpu_count()} x {cpu[1] if cpu else os.uname().machine}",
-            "load": round(os.getloadavg()[0], 1)}
+            "qemu": version(os.environ["CZONE_QEMU"]), **conditions_of_host()}

@@ -55,15 +55,20 @@ def stop_port(path):
             "virtserialport,bus=stop.0,chardev=stopper,name=czone.stop"]
 
 
+STOP_PORT = ("/dev/$(basename $(dirname $(grep -lx czone.stop "
+             "/sys/class/virtio-ports/*/name)))")
+
+
 class Spans:
     """A guest with such a port."""
     stopper = None
 
-    def _stop(self):
+    def open_stopper(self):
+        """A port whose other end is closed would not make its reader wait."""
         if not self.stopper:
             self.stopper = socket.socket(socket.AF_UNIX)
             self.stopper.connect(str(self.stop_path))
-        self.stopper.sendall(b"x")
+            time.sleep(0.2)
 
     def span(self, action=None, settle=0.1):
         """(instructions, ns by the guest's clock, seconds of the action) until action returns.
@@ -71,10 +76,9 @@ class Spans:
         Of the instructions, what an idle guest executes in the same time is subtracted once
         measure_idle() was called.
         """
+        self.open_stopper()
         with futures.ThreadPoolExecutor(1) as pool:
-            counted = pool.submit(
-                insn, self.guest, "until /dev/$(basename $(dirname $(grep -lx czone.stop "
-                                  "/sys/class/virtio-ports/*/name)))")
+            counted = pool.submit(insn, self.guest, f"until {STOP_PORT}")
             time.sleep(0.3)     # insn has begun
             try:
                 start = time.monotonic()
@@ -83,7 +87,7 @@ class Spans:
                 seconds = time.monotonic() - start
                 time.sleep(settle)
             finally:
-                self._stop()
+                self.stopper.sendall(b"x")
             values = counted.result()[0][1]
         return max(0, values["insn"] - self.idle_rate * values["ns"]), values["ns"], seconds
 

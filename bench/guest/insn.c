@@ -15,7 +15,7 @@
  *                                4 KiB and its life; 0: all of it
  *   insn marks N FIFO COMMAND... runs it; from its beginning to each of N bytes from the FIFO
  *   insn dirty MIB               a process touches so much memory, and exits
- *   insn zones N                 makes zones of 4 MiB, each with its cgroup, that stay
+ *   insn zones N [FROM]          makes zones of 4 MiB, each with its cgroup, that stay
  *   insn create MIB N            N zones made, destroyed, and made again
  *   insn destroy MIB N WINDOW    zones whose process dirtied all and died, N times;
  *                                WINDOW: ms, until everything has settled
@@ -240,12 +240,12 @@ static void destroy_zone(czone *zone, struct czone_destroy_report *report)
 		errx(2, "czone_destroy: %s", czone_error_detail());
 }
 
-static void zones(uint64_t n)
+static void zones(uint64_t n, uint64_t from)
 {
 	czone_vm *vm = open_vm();
 	char group[64];
 
-	for (uint64_t i = 0; i < n; i++) {
+	for (uint64_t i = from; i < from + n; i++) {
 		snprintf(group, sizeof(group), "/c/other%" PRIu64, i);
 		make_group(group);
 		czone_unref(make_zone(vm, CZONE_BLOCK, group));
@@ -446,8 +446,8 @@ int main(int argc, char **argv)
 		marks(number(argv[2], 1000), argv[3], argv + 4);
 	else if (!strcmp(what, "dirty") && argc == 3)
 		dirty(number(argv[2], 1 << 20) * MIB);
-	else if (!strcmp(what, "zones") && argc == 3)
-		zones(number(argv[2], 4096));
+	else if (!strcmp(what, "zones") && (argc == 3 || argc == 4))
+		zones(number(argv[2], 4096), argc == 4 ? number(argv[3], 4096) : 0);
 	else if (!strcmp(what, "create") && argc == 4)
 		create(number(argv[2], 1 << 20) * MIB, number(argv[3], 64));
 	else if (!strcmp(what, "destroy") && argc == 5)
@@ -456,7 +456,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "fault") && (argc == 4 || (argc == 5 && !strcmp(argv[4], "zone"))))
 		fault(number(argv[2], 1 << 20) * MIB, number(argv[3], 1000), argc == 5);
 	else
-		errx(2, "usage: insn verify | boot | window MS | until PORT | keep MIB EVERY | marks N FIFO COMMAND... | dirty MIB | zones N | create MIB N | "
+		errx(2, "usage: insn verify | boot | window MS | until PORT | keep MIB EVERY | marks N FIFO COMMAND... | dirty MIB | zones N [FROM] | create MIB N | "
 		     "destroy MIB N MS | fault MIB ROUNDS [zone]");
 	return 0;
 }

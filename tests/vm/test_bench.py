@@ -41,3 +41,17 @@ def test_a_function_runs_in_its_zone_and_all_of_it_comes_back(tmp_path):
     assert results["host_resident"] < results["private"] + (4 << 20)
     assert results["returned"] >= results["zone_used"]
     assert results["migrated"] == results["stuck"] == 0
+
+
+def test_startup_and_memory_of_a_microvm_and_of_a_zone(tmp_path):
+    results = run(tmp_path, "startup", "--containers", "1", "--mib", "12")
+    for way in "cold", "template", "czone":
+        own = results[f"memory_{way}_12mib_1"] - results[f"overhead_{way}_12mib_1"]
+        assert 12 << 20 <= own < 14 << 20       # what the function was told to hold
+        assert results[f"memory_{way}_12mib_1"] < results[f"memory_{way}_with_emulator_12mib_1"]
+    # a zone and a container are less work than the microVM alone
+    assert 0 < results["startup_czone_ms_1"] < results["startup_template_ms_1"]
+    assert results["startup_template_ms_1"] < results["startup_cold_ms_1"]
+    assert 0 < results["startup_zone_insn_1"] < results["startup_container_insn"]
+    assert results["startup_czone_warm_ms_1"] < results["startup_czone_ms_1"]
+    assert 0.3 < results["startup_reduction_vs_template"] < 1
