@@ -124,6 +124,9 @@ enum czone_kvm {
 	CZONE_KVM_OFF = 2,	/**< TCG */
 } CZONE_ENUM;
 
+/** Return once the VM runs, without waiting for its guest: czone_vm_wait() and its asynchronous form do that. */
+#define CZONE_VM_NO_WAIT 1u
+
 /** A VM to start. Zero means the default. */
 struct czone_vm_opts {
 	size_t struct_size;
@@ -139,11 +142,12 @@ struct czone_vm_opts {
 	uint64_t boot_bytes;		/**< memory outside the pool; 0: 256 MiB */
 	uint64_t pool_bytes;		/**< memory for zones, sparse; 0: 4 GiB; a multiple of 128 MiB */
 	enum czone_pool_backing pool_backing;
-	const char *pool_dir;		/**< CZONE_POOL_FILE: a directory on tmpfs; mounted huge=always it gives 2 MiB host pages */
+	const char *pool_dir;		/**< CZONE_POOL_FILE: a directory on tmpfs; mounted huge=always it gives 2 MiB host pages; or on a hugetlbfs of 2 MiB pages, of which there must be enough for the whole pool */
 	uint32_t vcpus;			/**< 0: 1 */
 	uint32_t timeout_ms;		/**< until the guest's driver answers; 0: 120000 */
 	enum czone_kvm kvm;
 	enum czone_event_loop event_loop;
+	uint64_t flags;			/**< CZONE_VM_... */
 	const char *domain_xml;		/**< a libvirt domain to start, as czone_domain_xml() makes it complete; NULL: one of the options above */
 	struct _virConnect *connect;	/**< libvirt's virConnectPtr, in place of uri; the call takes a reference of its own; NULL: by uri */
 };
@@ -682,7 +686,8 @@ CZONE_API int czone_op_cancel(czone_op *op);
 CZONE_API czone_op *czone_op_unref(czone_op *op);
 
 /*
- * The asynchronous form of every call that waits for a guest. Each has the
+ * The asynchronous form of every call that waits for a guest; for those that make
+ * a context there is CZONE_VM_NO_WAIT. Each has the
  * arguments of the call that it is named after, then
  *   done, userdata  whom to call, in czone_dispatch(); done may be NULL;
  *   ret_op          NULL, or a handle to be given up with czone_op_unref().

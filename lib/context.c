@@ -139,8 +139,13 @@ static int complete_vm_opts(struct czone_vm_opts *opts)
 
 static int vm_opts_in(struct czone_vm_opts *complete, const struct czone_vm_opts *opts)
 {
-	return czone_options_in(complete, sizeof(*complete), opts,
-				czone_size_upto(struct czone_vm_opts, event_loop), "vm options");
+	int r = czone_options_in(complete, sizeof(*complete), opts,
+				 czone_size_upto(struct czone_vm_opts, event_loop), "vm options");
+
+	if (r == 0 && complete->flags & ~(uint64_t)CZONE_VM_NO_WAIT)
+		r = czone_fail(-EINVAL, "vm options: unknown flags %#llx",
+			       (unsigned long long)complete->flags & ~(uint64_t)CZONE_VM_NO_WAIT);
+	return r;
 }
 
 /* The context, if there is one, or nothing is left of it. */
@@ -228,7 +233,8 @@ int czone_open_domain(struct _virDomain *domain, const struct czone_vm_opts *opt
 	vm = czone_vm_new();
 	if (!vm)
 		return czone_fail(-ENOMEM, "no memory for a handle");
-	return finish(vm, czone_host_open_domain(vm, domain, czone_timeout(complete.timeout_ms)), ret_vm);
+	return finish(vm, czone_host_open_domain(vm, domain, czone_timeout(complete.timeout_ms),
+					  complete.flags), ret_vm);
 }
 
 int czone_serve_socket(const struct czone_serve_opts *opts, czone_vm **ret_vm)

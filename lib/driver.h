@@ -108,7 +108,8 @@ int czone_guest_open(struct czone_vm *vm);					/* lib/guest/ */
 int czone_test_open(struct czone_vm *vm);					/* lib/test/ */
 int czone_host_start(struct czone_vm *vm, const struct czone_vm_opts *opts);	/* lib/host/ */
 int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts);
-int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint32_t timeout_ms);
+int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint32_t timeout_ms,
+			   uint64_t flags);
 int czone_host_serve(struct czone_vm *vm, const struct czone_serve_opts *opts);
 int czone_host_domain_xml(const char *xml, const struct czone_vm_opts *opts, char **ret_xml,
 			  char **ret_added);

@@ -16,8 +16,10 @@ int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	return czone_host_start(vm, opts);
 }
 
-int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint32_t timeout_ms)
+int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint32_t timeout_ms,
+			   uint64_t flags)
 {
+	(void)flags;
 	(void)domain;
 	(void)timeout_ms;
 	return czone_host_start(vm, NULL);

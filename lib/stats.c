@@ -54,6 +54,10 @@ static int host_resident(struct czone_vm *vm, uint32_t id, uint64_t *ret_bytes)
 		return n;
 	r = vm->driver->resident(vm, extents, n, ret_bytes);
 	free(extents);
+	if (r == -EOPNOTSUPP) {		/* hugetlb pages, which nobody can count in parts */
+		*ret_bytes = CZONE_UNKNOWN;
+		return 0;
+	}
 	return r;
 }
 

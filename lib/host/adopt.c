@@ -30,6 +30,7 @@ void device_save(struct device *d, bool handled)
 	s->protocol_features = d->vu.protocol_features;
 	s->status = d->vu.status;
 	s->backing_shift = ((struct virtio_czone_config *)d->vu.config)->backing_shift;
+	s->report_shift = ((struct virtio_czone_config *)d->vu.config)->report_shift;
 	for (unsigned int i = 0; i < VHOST_USER_QUEUES; i++) {
 		const struct vhost_user_queue *q = &d->vu.queue[i];
 
@@ -193,7 +194,7 @@ static int restore(struct device *d, const struct takeover_state *s)
 	d->vu.features = s->features;
 	d->vu.protocol_features = s->protocol_features;
 	d->vu.status = s->status;
-	device_config_set(d, s->backing_shift);
+	device_config_set(d, s->backing_shift, s->report_shift);
 	for (unsigned int i = 0; i < VHOST_USER_QUEUES; i++) {
 		const struct takeover_queue *from = &s->queue[i];
 		struct vhost_user_queue *q = &d->vu.queue[i];

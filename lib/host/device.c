@@ -411,12 +411,12 @@ static int listen_on(const char *path, int *ret_fd)
 
 /* ------------------------------------------------------------ open, close */
 
-void device_config_set(struct device *d, unsigned int backing_shift)
+void device_config_set(struct device *d, unsigned int backing_shift, unsigned int report_shift)
 {
 	struct virtio_czone_config config = {
 		.magic = htole32(VIRTIO_CZONE_MAGIC),
 		.version = htole16(VIRTIO_CZONE_VERSION),
-		.report_shift = 12,
+		.report_shift = report_shift,
 		.backing_shift = backing_shift,
 		.max_ranges = htole32(DEVICE_MAX_RANGES),
 	};
@@ -471,7 +471,7 @@ struct device *device_new(const char *socket_path)
 	cond_init(&d->changed);
 	memory_init(&d->memory);
 	vhost_user_init(&d->vu, &vhost_user_ops, &d->memory, 1ULL << VIRTIO_CZONE_F_ZEROES);
-	device_config_set(d, 12);
+	device_config_set(d, 12, 12);
 	punch_queue_init(&d->punch, &d->memory, device_free_job);
 	d->listen_fd = -1;
 	d->listener = (struct poll_source){ .fd = -1, .ready = connection_ready };
@@ -590,8 +590,7 @@ int device_add_pool(struct device *d, uint64_t start, uint64_t size, unsigned in
 		d->pool[d->n_pools++] = (struct pool){ .start = start, .size = size };
 		memcpy(&config, d->vu.config, sizeof(config));
 		if (backing_shift > config.backing_shift)
-			config.backing_shift = backing_shift;
-		memcpy(d->vu.config, &config, sizeof(config));
+			device_config_set(d, backing_shift, config.report_shift);
 		device_save(d, false);
 		pools_advance(d);
 	}
@@ -611,8 +610,7 @@ int device_set_report_shift(struct device *d, unsigned int shift)
 				  shift, CZONE_BLOCK_SHIFT);
 	pthread_mutex_lock(&d->lock);
 	memcpy(&config, d->vu.config, sizeof(config));
-	config.report_shift = shift;
-	memcpy(d->vu.config, &config, sizeof(config));
+	device_config_set(d, config.backing_shift, shift);
 	pthread_mutex_unlock(&d->lock);
 	return 0;
 }
@@ -671,12 +669,14 @@ int device_wait_ready(struct device *d, uint32_t timeout_ms)
 {
 	struct timespec until = at_ms(now_ms() + timeout_ms);
 	const char *missing;
+	bool private_memory;
 	int state, timeout = 0;
 
 	enter(d);
 	while (!(state = ready(d)) && !timeout && !czone_cancelled())
 		timeout = pthread_cond_timedwait(&d->changed, &d->lock, &until);
 	missing = what_is_missing(d);
+	private_memory = d->private_memory;
 	leave(d);
 	if (state > 0)
 		return 0;
@@ -686,8 +686,10 @@ int device_wait_ready(struct device *d, uint32_t timeout_ms)
 		return czone_fail(-ETIMEDOUT, "after %u ms %s", timeout_ms, missing);
 	if (state == -ESHUTDOWN)
 		return czone_fail(state, "the VM has gone");
-	if (state == -EOPNOTSUPP)
+	if (private_memory)
 		return czone_fail(state, "the VM's memory is private to it (share=off)");
+	if (state == -EOPNOTSUPP)
+		return czone_fail(state, "the pool is on host pages (hugetlb) that are larger than what the guest was told it may give back, or the guest's driver takes none");
 	return czone_fail(state, "the guest does not take its pool: %s", strerror(-state));
 }
 

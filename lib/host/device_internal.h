@@ -146,7 +146,7 @@ void pools_advance(struct device *d);
 /* device.c: the parts of a device that any way to make one needs; without the lock. */
 struct device *device_new(const char *socket_path);
 void device_free(struct device *d);
-void device_config_set(struct device *d, unsigned int backing_shift);
+void device_config_set(struct device *d, unsigned int backing_shift, unsigned int report_shift);
 
 /* The threads that serve all devices of the process. */
 int device_threads_get(void);

@@ -65,7 +65,18 @@ static bool shmem_huge(const char *mode)
 	return found;
 }
 
-int machine_pool_shift(const struct czone_vm_opts *o, unsigned int *ret_shift)
+/* Pages from a store that the host's administrator has filled. */
+static int hugetlb_shift(const struct czone_vm_opts *o, uint64_t page_size, unsigned int *ret_shift)
+{
+	if (page_size > CZONE_BLOCK)
+		return czone_fail(-EOPNOTSUPP, "pool_dir %s is on a hugetlbfs with pages of %llu MiB: a zone's blocks have 4 MiB, so such a page could never be given back; mount it with pagesize=2M",
+				  o->pool_dir, (unsigned long long)page_size >> 20);
+	*ret_shift = __builtin_ctzll(page_size);
+	return 0;
+}
+
+int machine_pool_shifts(const struct czone_vm_opts *o, unsigned int *ret_backing,
+			unsigned int *ret_report)
 {
 	char buffer[8192], *real;
 	struct mntent mount;
@@ -74,10 +85,10 @@ int machine_pool_shift(const struct czone_vm_opts *o, unsigned int *ret_shift)
 	bool huge = false;
 	FILE *f;
 
-	*ret_shift = 12;
+	*ret_backing = *ret_report = 12;
 	if (o->pool_backing == CZONE_POOL_MEMFD) {
 		if (shmem_huge("[always]") || shmem_huge("[within_size]") || shmem_huge("[force]"))
-			*ret_shift = 21;
+			*ret_backing = 21;
 		return 0;
 	}
 	real = realpath(o->pool_dir, NULL);
@@ -87,9 +98,14 @@ int machine_pool_shift(const struct czone_vm_opts *o, unsigned int *ret_shift)
 		free(real);
 		return czone_fail(error, "pool_dir %s: %s", o->pool_dir, strerror(-error));
 	}
+	if (fs.f_type == HUGETLBFS_MAGIC) {
+		free(real);
+		return hugetlb_shift(o, fs.f_bsize, ret_backing) ?: hugetlb_shift(o, fs.f_bsize, ret_report);
+	}
 	if (fs.f_type != TMPFS_MAGIC) {
 		free(real);
-		return czone_fail(-EINVAL, "pool_dir %s is not on a tmpfs, so it is no memory", o->pool_dir);
+		return czone_fail(-EINVAL, "pool_dir %s is not on a tmpfs or hugetlbfs, so it is no memory",
+				  o->pool_dir);
 	}
 	/* the mount with the longest path above it is the one it is on */
 	f = setmntent("/proc/self/mounts", "re");
@@ -108,6 +124,6 @@ int machine_pool_shift(const struct czone_vm_opts *o, unsigned int *ret_shift)
 		endmntent(f);
 	free(real);
 	if ((huge && !shmem_huge("[deny]")) || shmem_huge("[force]"))
-		*ret_shift = 21;
+		*ret_backing = 21;
 	return 0;
 }

@@ -15,7 +15,11 @@ bool machine_has_kvm(void);
 /* $CZONE_QEMU, or qemu-system-x86_64 in PATH; to be freed. NULL: there is none. */
 char *machine_find_emulator(void);
 
-/* log2 of the pages that the host takes for a first touch of the pool. */
-int machine_pool_shift(const struct czone_vm_opts *o, unsigned int *ret_shift);
+/*
+ * log2 of the pages that the host takes for a first touch of the pool, and of
+ * the least that it gives back of it.
+ */
+int machine_pool_shifts(const struct czone_vm_opts *o, unsigned int *ret_backing,
+			unsigned int *ret_report);
 
 #endif /* LIB_HOST_MACHINE_H */

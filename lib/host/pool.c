@@ -126,6 +126,22 @@ static bool pool_present(struct device *d, const struct pool *p)
 	return true;
 }
 
+/* Would a release of what the guest may report free anything? */
+static bool pool_releasable(struct device *d, const struct pool *p)
+{
+	const struct virtio_czone_config *config = (const void *)d->vu.config;
+	uint64_t offset, here;
+	struct memory_file *file = memory_file_at(&d->memory, p->start, &offset, &here);
+	bool fine = !file || file->granule <= 1ULL << config->report_shift;
+
+	if (!fine)
+		device_complain(d, "the pool is on pages of %llu KiB, of which the guest was told %u",
+				(unsigned long long)file->granule >> 10, 1u << config->report_shift >> 10);
+	if (file)
+		memory_file_put(file);
+	return fine;
+}
+
 static void probe_answered(struct device *d, struct request *r)
 {
 	if (!r->replied) {
@@ -168,6 +184,10 @@ void pools_advance(struct device *d)
 
 		if (p->state != POOL_WAITING || !pool_present(d, p))
 			continue;
+		if (!pool_releasable(d, p)) {
+			pool_refused(d, p, -EOPNOTSUPP);
+			continue;
+		}
 		if (p->clean || (p->known && d->guest_keeps))
 			pool_offer(d, p);
 		else

@@ -222,7 +222,7 @@ static void probe_pool(struct probe *probe, const struct czone_vm_opts *o)
 	uint64_t wanted = (o->boot_bytes ? o->boot_bytes : MACHINE_BOOT_BYTES) +
 			  (o->pool_bytes ? o->pool_bytes : MACHINE_POOL_BYTES);
 	struct czone_vm_opts opts = *o;
-	unsigned int shift = 12;
+	unsigned int shift = 12, report_shift;
 	struct rlimit limit;
 	struct statvfs fs;
 
@@ -230,7 +230,7 @@ static void probe_pool(struct probe *probe, const struct czone_vm_opts *o)
 		opts.pool_backing = CZONE_POOL_FILE;
 	if (opts.pool_backing == CZONE_POOL_FILE && !o->pool_dir)
 		probe_say(probe, "pool", CZONE_PROBE_MISSING, "name a pool_dir", "a pool of files without pool_dir");
-	else if (machine_pool_shift(&opts, &shift) < 0)
+	else if (machine_pool_shifts(&opts, &shift, &report_shift) < 0)
 		probe_say(probe, "pool", CZONE_PROBE_MISSING, "mount -t tmpfs -o huge=always,mode=0700 czone DIR",
 			  "%s", czone_error_detail());
 	else if (opts.pool_dir && !statvfs(opts.pool_dir, &fs) &&

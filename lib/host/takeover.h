@@ -48,7 +48,7 @@ struct takeover_state {
 	uint64_t handled;	/* number of the last message that is in here */
 	struct takeover_id socket;	/* our end */
 	uint64_t features, protocol_features, status;
-	uint32_t backing_shift;
+	uint16_t backing_shift, report_shift;
 	uint32_t n_regions, n_pools;
 	struct takeover_queue queue[VHOST_USER_QUEUES];
 	struct takeover_region region[MEMORY_REGIONS_MAX];

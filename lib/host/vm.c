@@ -374,7 +374,7 @@ static int connect_to(struct host_domain *d, const struct czone_vm_opts *o, cons
 }
 
 /* Serve the device of a domain that runs already; the reference on it is given up. */
-static int adopt(struct host_vm *host, virDomainPtr domain, uint32_t timeout_ms)
+static int adopt(struct host_vm *host, virDomainPtr domain, uint32_t timeout_ms, uint64_t flags)
 {
 	char *xml = virDomainGetXMLDesc(domain, 0);
 	int error;
@@ -386,7 +386,7 @@ static int adopt(struct host_vm *host, virDomainPtr domain, uint32_t timeout_ms)
 		error = device_adopt(host->domain->socket, &host->device);
 	if (!error)
 		device_set_news(host->device, news, host->vm);
-	if (!error)
+	if (!error && !(flags & CZONE_VM_NO_WAIT))
 		error = device_wait_ready(host->device, timeout_ms);
 	if (error)
 		virDomainFree(domain);
@@ -411,7 +411,7 @@ static int attach(struct host_vm *host, const struct czone_vm_opts *o)
 				  o->state_dir ? "below" : "at",
 				  o->state_dir ? o->state_dir : o->uri ? o->uri : "this connection");
 	}
-	return adopt(host, domain, o->timeout_ms);
+	return adopt(host, domain, o->timeout_ms, o->flags);
 }
 
 /* The domain to start: a small one by the options, or the caller's. */
@@ -446,8 +446,8 @@ static int start_domain(struct host_vm *host, const struct czone_vm_opts *o, con
 {
 	uint64_t pool_start = 0, pool_size = 0;
 	struct host_domain *d = host->domain;
-	unsigned int shift;
-	int error = machine_pool_shift(o, &shift);
+	unsigned int shift, report_shift;
+	int error = machine_pool_shifts(o, &shift, &report_shift);
 
 	if (!error)
 		error = device_open(d->socket, &host->device);
@@ -461,6 +461,8 @@ static int start_domain(struct host_vm *host, const struct czone_vm_opts *o, con
 	error = hand_over(host);
 	if (!error)
 		error = pool_address(d->domain, &pool_start, &pool_size);
+	if (!error)
+		error = device_set_report_shift(host->device, report_shift);
 	if (!error)
 		error = device_add_pool(host->device, pool_start, pool_size, shift);
 	if (!error && virDomainResume(d->domain) < 0)
@@ -484,6 +486,8 @@ static int start(struct host_vm *host, const struct czone_vm_opts *o, const char
 	free(xml);
 	if (error)
 		return error;
+	if (o->flags & CZONE_VM_NO_WAIT)
+		return 0;
 	error = device_wait_ready(host->device, o->timeout_ms);
 	if (error && !o->domain_xml) {
 		console_tail(d->console, tail, sizeof(tail));
@@ -548,7 +552,8 @@ int czone_host_attach(struct czone_vm *vm, const struct czone_vm_opts *opts)
 	return error;
 }
 
-int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint32_t timeout_ms)
+int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint32_t timeout_ms,
+			   uint64_t flags)
 {
 	struct host_vm *host = new_host(vm);
 	int error = host ? 0 : czone_fail(-ENOMEM, "no memory for a VM");
@@ -558,7 +563,7 @@ int czone_host_open_domain(struct czone_vm *vm, struct _virDomain *domain, uint3
 	if (!error) {
 		host->domain->keep = true;
 		virDomainRef(domain);
-		error = adopt(host, domain, timeout_ms);
+		error = adopt(host, domain, timeout_ms, flags);
 	}
 	finish(vm, host, error);
 	return error;
@@ -573,11 +578,11 @@ int czone_host_serve(struct czone_vm *vm, const struct czone_serve_opts *opts)
 	if (!error) {
 		host->vm = vm;
 		device_set_news(host->device, news, vm);
-		error = device_add_pool(host->device, opts->pool_start, opts->pool_bytes,
-					opts->backing_shift);
+		error = device_set_report_shift(host->device, opts->report_shift);
 	}
 	if (!error) {
-		error = device_set_report_shift(host->device, opts->report_shift);
+		error = device_add_pool(host->device, opts->pool_start, opts->pool_bytes,
+					opts->backing_shift);
 	}
 	finish(vm, host, error);
 	return error;

@@ -245,6 +245,9 @@ Test(domain, arguments)
 	opts.connect = NULL;
 	opts.domain_xml = WITH(MEMORY, "", "", "<hostdev/>");
 	refused(czone_vm_start(&opts, &vm), -EOPNOTSUPP, "hostdev");
+	opts.flags = 2;
+	refused(czone_vm_start(&opts, &vm), -EINVAL, "flags 0x2");
+	opts.flags = 0;
 	opts.domain_xml = "<domain/>";
 	refused(czone_vm_start(&opts, &vm), -EINVAL, "<name>");
 
@@ -294,6 +297,9 @@ Test(domain, a_socket_to_serve)
 	opts.backing_shift = 60;
 	refused(czone_serve_socket(&opts, &vm), -EINVAL, "backing_shift");
 	opts.backing_shift = 0;
+	opts.report_shift = 30;
+	refused(czone_serve_socket(&opts, &vm), -EINVAL, "report_shift");
+	opts.report_shift = 0;
 	cr_assert_eq(czone_serve_socket(&opts, &vm), 0, "%s", czone_error_detail());
 	refused(czone_serve_socket(&opts, &other), -EADDRINUSE, "/s");
 	cr_assert_eq(stat(opts.path, &st), 0);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The caller's own domain, at a libvirt daemon, by the caller's own connection."""
+import asyncio
 import errno
 import os
 import pathlib
@@ -45,7 +46,15 @@ class Case:
         self.daemon = Daemon()
         self.connection = libvirt.open(self.daemon.uri)
         self.vm = czone.VM.start(state_dir=directory, domain_xml=self.xml, pool_bytes=1 << 30,
-                                 connect=self.connection)
+                                 connect=self.connection, wait=False)
+        events = []
+        self.vm.on_event(events.append)
+        with pytest.raises(czone.Error) as caught:      # its guest is not there yet
+            self.vm.create(4 * MIB)
+        assert caught.value.errno == errno.ENOTCONN
+        asyncio.run(self.vm.wait_async(120))
+        self.vm.dispatch()
+        assert [e.kind for e in events] == [czone.EventKind.GUEST_READY]
         self.guest = Guest(pathlib.Path(directory) / "exec")
         self.container = Container(self, "c", 64 * MIB)
         self.container.workload(anon=32, free=16, seed=1)

@@ -535,8 +535,10 @@ class VM:
         self._stop = weakref.finalize(self, _czone.czone_vm_stop, handle) if started else None
 
     @classmethod
-    def start(cls, *, disks=(), timeout: Optional[float] = None, **options) -> "VM":
-        """Start a VM whose device this process serves.
+    def start(cls, *, disks=(), wait: bool = True, timeout: Optional[float] = None,
+              **options) -> "VM":
+        """Start a VM whose device this process serves, and wait for its guest, or
+        leave that to wait() and wait_async().
 
         The options are those of struct czone_vm_opts in czone.h: state_dir and
         kernel are required, initrd, cmdline, boot_bytes, pool_bytes and so on
@@ -546,6 +548,8 @@ class VM:
         if disks:
             options["disks"] = tuple(os.fspath(disk) for disk in disks)
         options["timeout_ms"] = _milliseconds(timeout)
+        if not wait:
+            options["flags"] = _czone.CZONE_VM_NO_WAIT
         return cls(_czone.czone_vm_start(options), started=True)
 
     @classmethod
