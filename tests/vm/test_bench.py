@@ -55,3 +55,13 @@ def test_startup_and_memory_of_a_microvm_and_of_a_zone(tmp_path):
     assert 0 < results["startup_zone_insn_1"] < results["startup_container_insn"]
     assert results["startup_czone_warm_ms_1"] < results["startup_czone_ms_1"]
     assert 0.3 < results["startup_reduction_vs_template"] < 1
+
+
+def test_what_a_vm_costs_its_process(tmp_path):
+    results = run(tmp_path, "vm_cost")
+    # ours is no thread for each VM, and two descriptors before the VMM has connected
+    assert results["cost_device_threads"] == 0 and results["cost_device_fds"] == 2
+    assert results["cost_device_memory"] < 64 << 10
+    # with memory, queues and libvirt's share: docs/architecture.md states it
+    assert results["cost_vm_threads"] <= 1 and results["cost_vm_fds"] <= 16
+    assert results["cost_vm_memory"] < 2 << 20
