@@ -12,7 +12,6 @@
 #include <linux/kref.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
-#include <linux/mempool.h>
 #include <linux/page-isolation.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
@@ -28,7 +27,6 @@
 #define CZONE_TAKE_BLOCKS	64	/* per hold of zone->lock */
 #define CZONE_REMOVE_TRIES	3
 #define CZONE_SHRINK_MARGIN	32	/* thereof one part stays free */
-#define CZONE_BITMAPS_MIN	4	/* that there is always memory for */
 
 /* By id; changed under czone_lock. A reserved entry: the id is not to be had yet. */
 static DEFINE_XARRAY_FLAGS(czones, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_IRQ);
@@ -216,35 +214,6 @@ struct zone *czone_next_zone(struct zone *prev)
 	return cz ? &cz->zone : NULL;
 }
 
-/*
- * Bitmaps of blocks, for removals. These give memory back when there may be none
- * left, so they must not wait for any.
- */
-static mempool_t czone_bitmaps;
-
-static int czone_init_bitmaps(void)
-{
-	lockdep_assert_held(&czone_lock);
-	if (mempool_initialized(&czone_bitmaps))
-		return 0;
-	return mempool_init_kmalloc_pool(&czone_bitmaps, CZONE_BITMAPS_MIN,
-					 bitmap_size(czone_pool.nr_blocks));
-}
-
-static unsigned long *czone_bitmap_alloc(void)
-{
-	unsigned long *bitmap = mempool_alloc(&czone_bitmaps, GFP_NOWAIT);
-
-	if (bitmap)
-		bitmap_zero(bitmap, czone_pool.nr_blocks);
-	return bitmap;
-}
-
-static void czone_bitmap_free(unsigned long *bitmap)
-{
-	mempool_free(bitmap, &czone_bitmaps);
-}
-
 static int czone_blocks(u64 size, unsigned long *nr)
 {
 	if (!size || !IS_ALIGNED(size, CZONE_BLOCK_SIZE))
@@ -297,9 +266,6 @@ int czone_create(u64 size, u32 flags, u32 file_zone, u32 *ret_id)
 		ret = -ENODEV;
 		goto unlock;
 	}
-	ret = czone_init_bitmaps();
-	if (ret)
-		goto unlock;
 	cz = czone_alloc();
 	if (!cz) {
 		ret = -ENOMEM;
@@ -523,10 +489,10 @@ static bool czone_close(struct czone *cz, bool force)
  */
 
 /*
- * Take all completely free blocks of the zone, from block @from on, off its
- * lists. Returns how many, and sets their bits.
+ * Take all completely free blocks of the zone off its lists. Returns how many,
+ * and adds them to @taken.
  */
-static unsigned long czone_take_free_blocks(struct czone *cz, unsigned long *taken)
+static unsigned long czone_take_free_blocks(struct czone *cz, struct czone_blocks *taken)
 {
 	struct zone *zone = &cz->zone;
 	unsigned long block, flags, nr = 0;
@@ -538,7 +504,7 @@ static unsigned long czone_take_free_blocks(struct czone *cz, unsigned long *tak
 
 		if (PageBuddy(page) && buddy_order(page) == CZONE_BLOCK_ORDER) {
 			czone_take_free_page(zone, page, CZONE_BLOCK_ORDER);
-			__set_bit(block, taken);
+			czone_blocks_add(taken, block, 1);
 			nr++;
 		}
 		if (++budget == CZONE_TAKE_BLOCKS) {
@@ -568,7 +534,7 @@ static void czone_empty(struct czone *cz, struct czone_request *req, u64 *result
  * czone_empty(): nobody who sleeps is still looking at their struct pages.
  */
 static void czone_remove_blocks(struct czone *cz, struct czone_request *req,
-				const unsigned long *taken)
+				const struct czone_blocks *taken)
 {
 	mutex_lock(&czone_lock);
 	czone_drop_blocks(cz, taken);
@@ -580,18 +546,13 @@ static void czone_remove_blocks(struct czone *cz, struct czone_request *req,
 static int czone_destroy_locked(struct czone *cz, struct czone_request *req, bool force,
 				u64 *result)
 {
-	unsigned long *taken, nr, total;
+	struct czone_blocks *taken = czone_removal(cz);
 	int tries = CZONE_REMOVE_TRIES;
+	unsigned long nr, total;
 	bool in_use;
 
-	taken = czone_bitmap_alloc();
-	if (!taken)
-		return -ENOMEM;
-
-	if (!czone_close(cz, force)) {
-		czone_bitmap_free(taken);
+	if (!czone_close(cz, force))
 		return -EBUSY;
-	}
 	total = zone_managed_pages(&cz->zone) >> CZONE_BLOCK_ORDER;
 	nr = 0;
 	/* An allocation that was in its fast path may have got a page since. */
@@ -613,7 +574,6 @@ static int czone_destroy_locked(struct czone *cz, struct czone_request *req, boo
 		mutex_unlock(&czone_lock);
 	}
 	czone_remove_blocks(cz, req, taken);
-	czone_bitmap_free(taken);
 	if (cz->dead) {
 		czone_put(cz);		/* the list's */
 		return 0;
@@ -670,35 +630,37 @@ EXPORT_SYMBOL_GPL(czone_destroy);
  */
 
 /* Choose the zone's last @nr blocks. */
-static void czone_last_blocks(struct czone *cz, unsigned long nr, unsigned long *blocks)
+static void czone_last_blocks(struct czone *cz, unsigned long nr, struct czone_blocks *blocks)
 {
 	unsigned long block = czone_end_block(cz);
 
 	while (nr && block-- > czone_first_block(cz)) {
 		if (czone_block_zone(block) == &cz->zone) {
-			__set_bit(block, blocks);
+			czone_blocks_add(blocks, block, 1);
 			nr--;
 		}
 	}
 }
 
-static void czone_undo_isolation(const unsigned long *blocks, unsigned long limit)
+/* The first @nr of the window that @blocks has. */
+static void czone_undo_isolation(const struct czone_blocks *blocks, unsigned long nr)
 {
 	unsigned long start, end;
 
-	for_each_set_bitrange(start, end, blocks, limit)
-		undo_isolate_page_range(czone_block_pfn(start), czone_block_pfn(end),
-					MIGRATE_MOVABLE);
+	for_each_set_bitrange(start, end, blocks->bits, nr)
+		undo_isolate_page_range(czone_block_pfn(blocks->first + start),
+					czone_block_pfn(blocks->first + end), MIGRATE_MOVABLE);
 }
 
 /* Nothing is allocated in these blocks from here on. */
-static int czone_isolate_blocks(const unsigned long *blocks)
+static int czone_isolate_blocks(const struct czone_blocks *blocks)
 {
 	unsigned long start, end;
 	int ret;
 
-	for_each_set_bitrange(start, end, blocks, czone_pool.nr_blocks) {
-		ret = start_isolate_page_range(czone_block_pfn(start), czone_block_pfn(end),
+	for_each_set_bitrange(start, end, blocks->bits, blocks->nr) {
+		ret = start_isolate_page_range(czone_block_pfn(blocks->first + start),
+					       czone_block_pfn(blocks->first + end),
 					       MIGRATE_MOVABLE, MEMORY_OFFLINE, GFP_KERNEL);
 		if (ret) {
 			czone_undo_isolation(blocks, start);
@@ -722,18 +684,18 @@ static bool czone_block_is_free(unsigned long block)
  * hold of the lock, for hwpoison takes pages of isolated blocks as well. What is
  * free has merged, so these are a few steps per block.
  */
-static bool czone_take_isolated(struct czone *cz, const unsigned long *blocks)
+static bool czone_take_isolated(struct czone *cz, const struct czone_blocks *blocks)
 {
 	unsigned long block, pfn, flags;
 	struct zone *zone = &cz->zone;
 	bool taken = false;
 
 	spin_lock_irqsave(&zone->lock, flags);
-	for_each_set_bit(block, blocks, czone_pool.nr_blocks)
+	for_each_block_in(blocks, block)
 		if (!czone_block_is_free(block))
 			goto unlock;
 
-	for_each_set_bit(block, blocks, czone_pool.nr_blocks) {
+	for_each_block_in(blocks, block) {
 		for (pfn = czone_block_pfn(block); pfn < czone_block_pfn(block + 1);) {
 			struct page *page = pfn_to_page(pfn);
 			unsigned int order = buddy_order(page);
@@ -788,18 +750,16 @@ static int czone_make_room(struct czone *cz, unsigned long nr, struct czone_requ
 static int czone_shrink(struct czone *cz, unsigned long nr, struct czone_request *req,
 			u64 *result)
 {
-	unsigned long *blocks, start, end;
+	struct czone_blocks *blocks = czone_removal(cz);
 	int tries = CZONE_REMOVE_TRIES;
+	unsigned long start, end;
 	int ret;
 
-	blocks = czone_bitmap_alloc();
-	if (!blocks)
-		return -ENOMEM;
 	czone_last_blocks(cz, nr, blocks);
 	/* The zone's own rest is where the pages go; it must not overflow. */
 	ret = czone_make_room(cz, nr, req, result);
 	if (ret)
-		goto out;
+		return ret;
 	/* It may be full for a while all the same: nobody is killed for that. */
 	WRITE_ONCE(cz->shrinker, current);
 	ret = czone_isolate_blocks(blocks);
@@ -814,19 +774,18 @@ static int czone_shrink(struct czone *cz, unsigned long nr, struct czone_request
 		}
 		if (!tries-- || czone_request_expired(req))
 			break;
-		for_each_set_bitrange(start, end, blocks, czone_pool.nr_blocks)
-			czone_evacuate(cz, czone_block_pfn(start), czone_block_pfn(end),
+		for_each_set_bitrange(start, end, blocks->bits, blocks->nr)
+			czone_evacuate(cz, czone_block_pfn(blocks->first + start),
+				       czone_block_pfn(blocks->first + end),
 				       czone_request_deadline(req), result);
 	}
 
 	if (ret)
-		czone_undo_isolation(blocks, czone_pool.nr_blocks);
+		czone_undo_isolation(blocks, blocks->nr);
 	else
 		czone_remove_blocks(cz, req, blocks);
 end:
 	WRITE_ONCE(cz->shrinker, NULL);
-out:
-	czone_bitmap_free(blocks);
 	return ret;
 }
 
@@ -904,21 +863,24 @@ static void czone_pool_stats(u64 *stat)
 	unsigned long nr_blocks = czone_pool.nr_blocks - czone_pool.nr_meta;
 	unsigned long nr, managed = czone_pool.nr_owned << CZONE_BLOCK_ORDER;
 	unsigned long boot_free = 0;
+	struct czone_region *region;
 	struct zone *zone;
 
 	lockdep_assert_held(&czone_lock);
 	for_each_populated_zone(zone)
 		boot_free += zone_page_state(zone, NR_FREE_PAGES) + czone_nr_pcp(zone);
-	for (nr = 0; nr < czone_pool.nr_blocks / CZONE_SECTION_BLOCKS; nr++)
-		if (czone_pool.section[nr].memmap_backed)
-			stat[CZONE_STAT_METADATA] += CZONE_MEMMAP_SIZE;
+	list_for_each_entry(region, &czone_regions, list) {
+		stat[CZONE_STAT_EXTENTS]++;
+		for (nr = 0; nr < (region->end - region->first) / CZONE_SECTION_BLOCKS; nr++)
+			if (region->section[nr].memmap_backed)
+				stat[CZONE_STAT_METADATA] += CZONE_MEMMAP_SIZE;
+	}
 
 	stat[CZONE_STAT_SIZE] = (u64)nr_blocks << CZONE_BLOCK_SHIFT;
 	stat[CZONE_STAT_USED] = PFN_PHYS(managed);
 	stat[CZONE_STAT_FREE_BACKED] = PFN_PHYS(czone_pool_backed());
 	stat[CZONE_STAT_FREE_UNBACKED] = stat[CZONE_STAT_SIZE] - stat[CZONE_STAT_USED] -
 					 stat[CZONE_STAT_FREE_BACKED];
-	stat[CZONE_STAT_EXTENTS] = !!czone_pool.nr_blocks;
 	stat[CZONE_STAT_BOOT_SIZE] = PFN_PHYS(totalram_pages() - managed);
 	stat[CZONE_STAT_BOOT_FREE] = PFN_PHYS(boot_free);
 	stat[CZONE_STAT_ZONES] = czone_count;

@@ -80,12 +80,11 @@ unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
 
 /* A range may cross sections. */
 #define for_each_section(which, pfn, nr, map, bit, n)				\
-	for (unsigned long __off = (pfn) - czone_pool.start_pfn, __left = (nr);	\
-	     __left && ((bit) = __off % PAGES_PER_SECTION,			\
+	for (unsigned long __pfn = (pfn), __left = (nr);			\
+	     __left && ((bit) = __pfn % PAGES_PER_SECTION,			\
 			(n) = min(__left, PAGES_PER_SECTION - (bit)),		\
-			(map) = czone_section_map(&czone_pool.section[__off / PAGES_PER_SECTION], \
-						  which), true);		\
-	     __off += (n), __left -= (n))
+			(map) = czone_section_map(czone_pfn_section(__pfn), which), true); \
+	     __pfn += (n), __left -= (n))
 
 static unsigned long czone_map_set(enum czone_page_map which, unsigned long pfn, unsigned long nr)
 {
@@ -176,14 +175,14 @@ int czone_section_alloc_maps(struct czone_section *section, bool zeroed)
 /* This host does not promise zeroes: clear pages as ever. */
 void czone_forget_zeroes(void)
 {
-	unsigned long nr, nr_sections;
+	struct czone_region *region;
 
 	mutex_lock(&czone_lock);
-	nr_sections = czone_pool.nr_blocks / CZONE_SECTION_BLOCKS;
-	czone_pool.zeroed = false;
-	for (nr = 0; nr < nr_sections; nr++)
-		czone_map_clear(CZONE_MAP_ZERO, czone_pool.start_pfn + nr * PAGES_PER_SECTION,
-				PAGES_PER_SECTION);
+	list_for_each_entry(region, &czone_regions, list) {
+		region->zeroed = false;
+		czone_map_clear(CZONE_MAP_ZERO, czone_block_pfn(region->first),
+				(region->end - region->first) << CZONE_BLOCK_ORDER);
+	}
 	mutex_unlock(&czone_lock);
 }
 
@@ -238,10 +237,9 @@ static void czone_touch_pages(struct page *page, unsigned long nr, unsigned int 
  */
 bool __czone_page_allocated(struct page *page, unsigned int order, bool init)
 {
-	unsigned long off = page_to_pfn(page) - czone_pool.start_pfn;
-	struct czone_section *section = &czone_pool.section[off / PAGES_PER_SECTION];
+	unsigned long pfn = page_to_pfn(page), bit = pfn % PAGES_PER_SECTION, changed;
+	struct czone_section *section = czone_pfn_section(pfn);
 	unsigned int host_order = READ_ONCE(czone_backing_order);
-	unsigned long bit = off % PAGES_PER_SECTION, changed;
 	bool is_zero;
 
 	/* The most frequent case, in a few instructions. */
@@ -261,12 +259,11 @@ bool __czone_page_allocated(struct page *page, unsigned int order, bool init)
 /* Does this free block have a page that the host has memory behind? */
 bool czone_any_backed(struct page *page, unsigned int order)
 {
-	unsigned long off = page_to_pfn(page) - czone_pool.start_pfn;
+	unsigned long pfn = page_to_pfn(page), mask;
 	const unsigned long *map, *word;
-	unsigned long mask;
 
-	map = czone_section_map(&czone_pool.section[off / PAGES_PER_SECTION], CZONE_MAP_BACKED);
-	for_each_word(map, off % PAGES_PER_SECTION, 1UL << order, word, mask)
+	map = czone_section_map(czone_pfn_section(pfn), CZONE_MAP_BACKED);
+	for_each_word(map, pfn % PAGES_PER_SECTION, 1UL << order, word, mask)
 		if (READ_ONCE(*word) & mask)
 			return true;
 	return false;
@@ -287,22 +284,26 @@ bool czone_has_free_backed(struct zone *zone)
 }
 
 /*
- * debugfs: czone/backed and czone/zero, a bit per page of the region, from its
- * start. A test compares them with what the host has.
+ * debugfs: czone/backed and czone/zero, a bit per page from address 0 to the end
+ * of the last region; 0 where there is none. A test compares them with what the
+ * host has.
  */
 static ssize_t czone_map_read(struct file *file, char __user *to, size_t count, loff_t *ppos)
 {
 	enum czone_page_map which = (unsigned long)file->private_data;
 	const size_t size = PAGES_PER_SECTION / BITS_PER_BYTE;
-	unsigned long nr_sections = READ_ONCE(czone_pool.nr_blocks) / CZONE_SECTION_BLOCKS;
 	unsigned long nr = div_u64(*ppos, size);
 	size_t at = *ppos - (loff_t)nr * size;
-	unsigned long *map;
+	struct czone_section *section;
+	unsigned long *map = NULL;
 
-	if (nr >= nr_sections)
+	/* Pairs with czone_tables_publish(). */
+	if (nr >= smp_load_acquire(&czone_nr_sections))
 		return 0;
 	count = min(count, size - at);
-	map = czone_section_map(&czone_pool.section[nr], which);
+	section = czone_section_at(nr);
+	if (section)
+		map = czone_section_map(section, which);
 	if (map ? copy_to_user(to, (char *)map + at, count) : clear_user(to, count))
 		return -EFAULT;
 	*ppos += count;

@@ -26,6 +26,7 @@ struct oom_control;
 
 #ifdef CONFIG_CZONE
 
+#include <linux/bitmap.h>
 #include <linux/czone.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
@@ -44,6 +45,18 @@ struct oom_control;
 #define CZONE_TIMEOUT_MAX_MS	600000	/* whatever the caller named */
 
 static_assert(CZONE_BLOCK_ORDER == MAX_PAGE_ORDER);
+
+/*
+ * struct czone_blocks - a set of blocks, in a window from @first on
+ * @bits:	one for each of @nr blocks
+ *
+ * Blocks are counted from address 0, in all regions alike.
+ */
+struct czone_blocks {
+	unsigned long first;
+	unsigned long nr;
+	unsigned long *bits;
+};
 
 /* How a zone stands, in pages. @pressure grows when allocations did not find any. */
 struct czone_idle_sample {
@@ -105,6 +118,8 @@ struct czone {
 	bool closing;
 	bool host_slow;			/* one has waited in vain since the last answer */
 	struct task_struct *shrinker;	/* takes blocks away from the zone right now */
+	struct czone_blocks removal;	/* for who takes some away; under mutex */
+	unsigned long removal_max;	/* how many bits it has memory for */
 
 	unsigned long nr_isolated;
 	atomic_long_t nr_backed;	/* pages that the host has memory behind */
@@ -117,7 +132,8 @@ struct czone {
 };
 
 /**
- * struct czone_section - a section of the region, and its memmap
+ * struct czone_section - a section of a region, and its memmap
+ * @region:	that it is part of
  * @maps:	bits per page, kept for ever; czone_backed.c
  * @nr_blocks:	blocks that zones own; under czone_lock
  * @idle_since:	when the last of them went, in jiffies; under czone_lock
@@ -127,6 +143,7 @@ struct czone {
  * @memmap_backed: the host has memory behind its memmap
  */
 struct czone_section {
+	struct czone_region *region;
 	unsigned long *maps;
 	unsigned long idle_since;
 	u32 nr_blocks;
@@ -134,6 +151,24 @@ struct czone_section {
 	bool online;
 	bool retiring;
 	bool memmap_backed;
+};
+
+/**
+ * struct czone_region - a range of physical memory that zones are made of
+ * @list:	in czone_regions; one is never removed
+ * @first:	its first block
+ * @end:	the block after its last one
+ * @nr_meta:	blocks at its head that hold its memmap
+ * @zeroed:	pages never used by a zone read as zero; under czone_lock
+ * @section:	its sections
+ */
+struct czone_region {
+	struct list_head list;
+	unsigned long first;
+	unsigned long end;
+	unsigned long nr_meta;
+	bool zeroed;
+	struct czone_section section[];
 };
 
 /* Both maps of a section are in one piece of memory. */
@@ -152,28 +187,42 @@ static inline unsigned long *czone_section_map(const struct czone_section *secti
 }
 
 /*
- * struct czone_pool - the region, cut into blocks
- * @used:	a bit per block that is not to be had: owned by a zone, with the
- *		host, or part of the memmap
- * @nr_meta:	blocks at the head that hold the memmap
- * @nr_owned:	blocks that zones own; under czone_lock
+ * struct czone_pool - all regions, cut into blocks
+ * @used:	blocks that are not to be had: owned by a zone, with the host, part
+ *		of a memmap, or in no region; from the first region to the last
+ * @nr_blocks:	of all regions; under czone_lock, as are:
+ * @nr_meta:	thereof those that hold a memmap
+ * @nr_owned:	thereof those that zones own
  */
 struct czone_pool {
 	spinlock_t lock;		/* of @used, @nr_free, and what sections say */
-	unsigned long *used;
+	struct czone_blocks used;
 	unsigned long nr_blocks;
 	unsigned long nr_meta;
 	unsigned long nr_owned;
 	unsigned long nr_free;
 	unsigned long nr_retiring;	/* sections */
-	unsigned long start_pfn;
-	bool zeroed;			/* pages never used by a zone read as zero */
 	int nid;
-	struct czone_section *section;
 };
 
 extern struct czone_pool czone_pool;
+extern struct list_head czone_regions;	/* under czone_lock */
 extern struct mutex czone_lock;
+
+/* By section number; NULL in no region. Entries do not change, but the table may. */
+extern struct czone_section **czone_sections;
+extern unsigned long czone_nr_sections;
+
+static inline struct czone_section *czone_section_at(unsigned long nr)
+{
+	return READ_ONCE(czone_sections)[nr];
+}
+
+/* There is one for every page of a region. */
+static inline struct czone_section *czone_pfn_section(unsigned long pfn)
+{
+	return czone_section_at(pfn / PAGES_PER_SECTION);
+}
 
 /* For the few places that mean all zones. Inside rcu_read_lock(): no sleep. */
 #define for_each_czone(z)						\
@@ -188,18 +237,35 @@ static inline struct czone *zone_to_czone(struct zone *zone)
 
 static inline unsigned long czone_block_pfn(unsigned long block)
 {
-	return czone_pool.start_pfn + (block << CZONE_BLOCK_ORDER);
+	return block << CZONE_BLOCK_ORDER;
 }
 
 static inline unsigned long czone_pfn_block(unsigned long pfn)
 {
-	return (pfn - czone_pool.start_pfn) >> CZONE_BLOCK_ORDER;
+	return pfn >> CZONE_BLOCK_ORDER;
 }
 
+/* Of a block from the first region to the last one; the park zone's if it is in none. */
 static inline struct zone *czone_block_zone(unsigned long block)
 {
-	return READ_ONCE(czone_map[block]);
+	return READ_ONCE(READ_ONCE(czone_map)[block]);
 }
+
+static inline void czone_blocks_add(struct czone_blocks *set, unsigned long block,
+				    unsigned long nr)
+{
+	bitmap_set(set->bits, block - set->first, nr);
+}
+
+static inline unsigned long czone_blocks_next(const struct czone_blocks *set, unsigned long block)
+{
+	return set->first + find_next_bit(set->bits, set->nr, block - set->first);
+}
+
+#define for_each_block_in(set, b)					\
+	for ((b) = czone_blocks_next(set, (set)->first);		\
+	     (b) < (set)->first + (set)->nr;				\
+	     (b) = czone_blocks_next(set, (b) + 1))
 
 /* The zone's blocks lie within these bounds, others' may as well. */
 static inline unsigned long czone_first_block(struct czone *cz)
@@ -249,10 +315,33 @@ void czone_account(struct czone *cz, struct czone_account *account);
 /* czone_region.c: blocks and their memmap */
 struct czone_request;
 
+/**
+ * struct czone_tables - how a page finds its zone and its section
+ * @rcu:	to free it when nobody is looking any more
+ * @first:	block of the first entry of @map
+ * @end:	block after the last one
+ * @map:	owners of these blocks
+ * @section:	sections, from address 0 to @end
+ */
+struct czone_tables {
+	struct rcu_head rcu;
+	unsigned long first;
+	unsigned long end;
+	struct zone **map;
+	struct czone_section **section;
+};
+
+struct czone_region *czone_region_alloc(unsigned long first, unsigned long end, bool zeroed);
+struct czone_tables *czone_tables_add(const struct czone_tables *old, struct czone_region *region,
+				      struct zone *park);
+void czone_tables_free(struct czone_tables *tables);
+int czone_region_known(const struct list_head *regions, unsigned long first, unsigned long end);
+
 unsigned long czone_find_run(const unsigned long *used, unsigned long size,
 			     unsigned long want, unsigned long *len);
 int czone_add_blocks(struct czone *cz, unsigned long nr);
-void czone_drop_blocks(struct czone *cz, const unsigned long *blocks);
+struct czone_blocks *czone_removal(struct czone *cz);
+void czone_drop_blocks(struct czone *cz, const struct czone_blocks *blocks);
 unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len);
 void czone_free_blocks(unsigned long block, unsigned long nr);
 void czone_give_idle_sections(struct czone_request *req, unsigned long idle);
@@ -261,8 +350,8 @@ void czone_wait_sections(unsigned long deadline);
 unsigned long czone_pool_backed(void);
 void czone_pool_taken(unsigned long pfn, unsigned long nr);
 void czone_section_released(unsigned long nr, bool released);
-phys_addr_t czone_section_memmap(unsigned long nr);
-unsigned long czone_memmap_section(phys_addr_t addr);
+phys_addr_t czone_section_memmap(const struct czone_section *section);
+unsigned long czone_memmap_section(const struct czone_region *region, phys_addr_t addr);
 
 /* czone_backed.c: what the host has behind each page */
 unsigned long czone_set_backed(unsigned long pfn, unsigned long nr);
@@ -299,8 +388,9 @@ bool czone_request_expired(const struct czone_request *req);
 int czone_request_finish(struct czone_request *req, u64 *result);
 int czone_give_pages(struct czone_request *req, struct czone *cz, unsigned long *left);
 void czone_give_blocks(struct czone_request *req, struct czone *cz,
-		       const unsigned long *blocks);
-void czone_give_sections(struct czone_request *req, const unsigned long *sections);
+		       const struct czone_blocks *blocks);
+void czone_give_sections(struct czone_request *req, const unsigned long *sections,
+			 unsigned long nr_sections);
 void czone_give_pool(struct czone_request *req);
 int czone_give_boot(struct czone_request *req, u64 bytes);
 u64 czone_returned_vm(void);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * czone: the region of physical memory that zones are made of, cut into blocks
+ * czone: the regions of physical memory that zones are made of, cut into blocks
  * of the largest buddy order.
  *
- * The memmap of the whole region lies at the region's own head, so that a large
+ * The memmap of a whole region lies at the region's own head, so that a large
  * region costs boot memory next to nothing. The struct pages of a section are
  * undefined until the first zone needs a block of it, and become undefined again
  * some time after the last one has gone: then the host gets that memory back as
@@ -40,8 +40,11 @@ EXPORT_SYMBOL(czone_key);
 struct zone **czone_map __read_mostly;
 EXPORT_SYMBOL(czone_map);
 
-unsigned long czone_base_pfn __read_mostly;
-EXPORT_SYMBOL(czone_base_pfn);
+struct czone_section **czone_sections __read_mostly;
+unsigned long czone_nr_sections __read_mostly;
+
+LIST_HEAD(czone_regions);
+static struct czone_tables *czone_tables;	/* under czone_lock; what the above is in */
 
 #undef MODULE_PARAM_PREFIX
 #define MODULE_PARAM_PREFIX "czone."
@@ -65,27 +68,27 @@ struct czone_pool czone_pool = {
 	.lock = __SPIN_LOCK_UNLOCKED(czone_pool.lock),
 };
 
-/* Owner of all blocks that no zone owns; spans the region, has no free pages. */
+/* Owner of all blocks that no zone owns; spans all regions, has no free pages. */
 static struct czone *czone_park;
 
-phys_addr_t czone_section_memmap(unsigned long nr)
+phys_addr_t czone_section_memmap(const struct czone_section *section)
 {
-	return PFN_PHYS(czone_pool.start_pfn) + nr * CZONE_MEMMAP_SIZE;
+	const struct czone_region *region = section->region;
+
+	return PFN_PHYS(czone_block_pfn(region->first)) +
+	       (section - region->section) * CZONE_MEMMAP_SIZE;
 }
 
-unsigned long czone_memmap_section(phys_addr_t addr)
+/* The number of the section whose memmap is at @addr, in the head of @region. */
+unsigned long czone_memmap_section(const struct czone_region *region, phys_addr_t addr)
 {
-	return (addr - PFN_PHYS(czone_pool.start_pfn)) / CZONE_MEMMAP_SIZE;
-}
-
-static unsigned long czone_nr_sections(void)
-{
-	return czone_pool.nr_blocks / CZONE_SECTION_BLOCKS;
+	return region->first / CZONE_SECTION_BLOCKS +
+	       (addr - PFN_PHYS(czone_block_pfn(region->first))) / CZONE_MEMMAP_SIZE;
 }
 
 static struct czone_section *czone_block_section(unsigned long block)
 {
-	return &czone_pool.section[block / CZONE_SECTION_BLOCKS];
+	return czone_section_at(block / CZONE_SECTION_BLOCKS);
 }
 
 /* What notifiers of memory hotplug expect to be held; no other hotplug, either. */
@@ -107,9 +110,10 @@ static void czone_notify_end(void)
  * Write the struct pages of a section. They are all alike but for their list
  * heads, so copying one costs much less than initialising each.
  */
-static void __ref czone_section_init(unsigned long start, unsigned long end)
+static void __ref czone_section_init(const struct czone_region *region, unsigned long start,
+				     unsigned long end)
 {
-	unsigned long meta_end = czone_block_pfn(czone_pool.nr_meta), pfn;
+	unsigned long meta_end = czone_block_pfn(region->first + region->nr_meta), pfn;
 	struct page *page = pfn_to_page(start), first;
 
 	__init_single_page(page, start, ZONE_MOVABLE, czone_pool.nid);
@@ -137,8 +141,8 @@ static void __ref czone_section_init(unsigned long start, unsigned long end)
 /* The order of the steps matters: each relies on the ones before it. */
 static int czone_section_online(unsigned long nr)
 {
-	struct czone_section *section = &czone_pool.section[nr];
-	unsigned long start = czone_pool.start_pfn + nr * PAGES_PER_SECTION;
+	struct czone_section *section = czone_section_at(nr);
+	unsigned long start = nr * PAGES_PER_SECTION;
 	unsigned long end = start + PAGES_PER_SECTION;
 	struct memory_notify arg = {
 		.start_pfn = start,
@@ -153,13 +157,13 @@ static int czone_section_online(unsigned long nr)
 	if (section->online)
 		return 0;
 
-	ret = czone_section_alloc_maps(section, czone_pool.zeroed);
+	ret = czone_section_alloc_maps(section, section->region->zeroed);
 	if (ret)
 		return ret;
 
 	czone_notify_begin();
 	section->memmap_backed = true;
-	czone_section_init(start, end);
+	czone_section_init(section->region, start, end);
 	if (highest_memmap_pfn < end - 1)
 		highest_memmap_pfn = end - 1;
 
@@ -179,24 +183,23 @@ static int czone_section_online(unsigned long nr)
 }
 
 /* No zone is left in it, or it never went online, or the host did not take its memmap. */
-static bool czone_section_is_idle(unsigned long nr)
+static bool czone_section_is_idle(const struct czone_section *section)
 {
-	struct czone_section *section = &czone_pool.section[nr];
-
 	return !section->nr_blocks && !section->retiring && section->memmap_backed;
 }
 
 /* Nobody gets a block of this section any more. Under czone_lock. */
 static void czone_section_hold(unsigned long nr)
 {
-	struct czone_section *section = &czone_pool.section[nr];
-	unsigned long bit;
+	struct czone_section *section = czone_section_at(nr);
+	unsigned long bit, first;
 
 	spin_lock_irq(&czone_pool.lock);
 	section->retiring = true;
 	czone_pool.nr_retiring++;
+	first = nr * CZONE_SECTION_BLOCKS - czone_pool.used.first;
 	for (bit = 0; bit < CZONE_SECTION_BLOCKS; bit++) {
-		if (__test_and_set_bit(nr * CZONE_SECTION_BLOCKS + bit, czone_pool.used))
+		if (__test_and_set_bit(first + bit, czone_pool.used.bits))
 			continue;
 		section->held |= 1U << bit;
 		czone_pool.nr_free--;
@@ -207,8 +210,8 @@ static void czone_section_hold(unsigned long nr)
 /* Its blocks may be had again: the host has answered, or was not asked. Any context. */
 void czone_section_released(unsigned long nr, bool released)
 {
-	struct czone_section *section = &czone_pool.section[nr];
-	unsigned long flags, held, bit;
+	struct czone_section *section = czone_section_at(nr);
+	unsigned long flags, held, bit, first;
 
 	spin_lock_irqsave(&czone_pool.lock, flags);
 	section->retiring = false;
@@ -216,8 +219,9 @@ void czone_section_released(unsigned long nr, bool released)
 	section->memmap_backed = !released;
 	held = section->held;
 	section->held = 0;
+	first = nr * CZONE_SECTION_BLOCKS - czone_pool.used.first;
 	for_each_set_bit(bit, &held, CZONE_SECTION_BLOCKS)
-		__clear_bit(nr * CZONE_SECTION_BLOCKS + bit, czone_pool.used);
+		__clear_bit(first + bit, czone_pool.used.bits);
 	czone_pool.nr_free += hweight_long(held);
 	spin_unlock_irqrestore(&czone_pool.lock, flags);
 	wake_up_all(&czone_section_wait);
@@ -233,7 +237,7 @@ void czone_wait_sections(unsigned long deadline)
 /* A run of sections that are held. */
 static int czone_sections_offline(unsigned long nr, unsigned long end)
 {
-	unsigned long start_pfn = czone_pool.start_pfn + nr * PAGES_PER_SECTION;
+	unsigned long start_pfn = nr * PAGES_PER_SECTION;
 	struct memory_notify arg = {
 		.start_pfn = start_pfn,
 		.nr_pages = (end - nr) * PAGES_PER_SECTION,
@@ -250,7 +254,7 @@ static int czone_sections_offline(unsigned long nr, unsigned long end)
 		goto end;
 	}
 	for (; nr < end; nr++)
-		czone_pool.section[nr].online = false;
+		czone_section_at(nr)->online = false;
 	offline_mem_sections(start_pfn, start_pfn + arg.nr_pages);
 	/*
 	 * Who found one of these pages in an RCU section, as a lookup in a page
@@ -263,17 +267,17 @@ end:
 	return ret;
 }
 
-static void czone_sections_retire(unsigned long *retired)
+static void czone_sections_retire(unsigned long *retired, unsigned long nr_sections)
 {
-	unsigned long nr, end, nr_sections = czone_nr_sections();
+	unsigned long nr, end;
 
 	for (nr = find_first_bit(retired, nr_sections); nr < nr_sections;
 	     nr = find_next_bit(retired, nr_sections, end)) {
 		end = nr + 1;
-		if (!czone_pool.section[nr].online)
+		if (!czone_section_at(nr)->online)
 			continue;
 		while (end < nr_sections && test_bit(end, retired) &&
-		       czone_pool.section[end].online)
+		       czone_section_at(end)->online)
 			end++;
 		if (!czone_sections_offline(nr, end))
 			continue;
@@ -304,7 +308,8 @@ static void czone_look_in(unsigned long delay)
  */
 void czone_give_idle_sections(struct czone_request *req, unsigned long idle)
 {
-	unsigned long nr, left, next = ULONG_MAX, nr_sections = czone_nr_sections();
+	unsigned long nr, left, next = ULONG_MAX, nr_sections = smp_load_acquire(&czone_nr_sections);
+	struct czone_section *section;
 	unsigned long *retired;
 
 	/* The host can take whole pages of the memmap only. */
@@ -318,9 +323,10 @@ void czone_give_idle_sections(struct czone_request *req, unsigned long idle)
 
 	mutex_lock(&czone_lock);
 	for (nr = 0; nr < nr_sections; nr++) {
-		if (!czone_section_is_idle(nr))
+		section = czone_section_at(nr);
+		if (!section || !czone_section_is_idle(section))
 			continue;
-		left = czone_pool.section[nr].idle_since + idle - jiffies;
+		left = section->idle_since + idle - jiffies;
 		if ((long)left > 0) {
 			next = min(next, left);
 			continue;
@@ -330,8 +336,8 @@ void czone_give_idle_sections(struct czone_request *req, unsigned long idle)
 	}
 	mutex_unlock(&czone_lock);
 
-	czone_sections_retire(retired);
-	czone_give_sections(req, retired);
+	czone_sections_retire(retired, nr_sections);
+	czone_give_sections(req, retired, nr_sections);
 	bitmap_free(retired);
 	if (next != ULONG_MAX)
 		czone_look_in(next);
@@ -414,17 +420,7 @@ static void czone_set_span(struct czone *cz, unsigned long first, unsigned long 
 #endif
 }
 
-/* The zone has got blocks from @first to before @end, others' may be among them. */
-static void czone_widen_span(struct czone *cz, unsigned long first, unsigned long end)
-{
-	if (cz->zone.spanned_pages) {
-		first = min(first, czone_first_block(cz));
-		end = max(end, czone_end_block(cz));
-	}
-	czone_set_span(cz, first, end);
-}
-
-/* It has lost some. A zone without blocks spans nothing, but at a place in the region. */
+/* The zone has lost blocks. One without blocks spans nothing, but at a place in a region. */
 static void czone_narrow_span(struct czone *cz)
 {
 	unsigned long first = czone_first_block(cz), end = czone_end_block(cz);
@@ -451,14 +447,14 @@ static void czone_account_blocks(struct czone *cz, long nr)
 	czone_zone_resized(cz);
 }
 
-static void czone_fill(struct czone *cz, const unsigned long *blocks)
+static void czone_fill(struct czone *cz, const struct czone_blocks *blocks)
 {
 	struct zone *zone = &cz->zone;
 	unsigned long block, flags;
 	unsigned int budget = 0;
 
 	spin_lock_irqsave(&zone->lock, flags);
-	for_each_set_bit(block, blocks, czone_pool.nr_blocks) {
+	for_each_block_in(blocks, block) {
 		struct page *page = pfn_to_page(czone_block_pfn(block));
 
 		if (++budget > CZONE_FILL_BLOCKS) {
@@ -473,9 +469,10 @@ static void czone_fill(struct czone *cz, const unsigned long *blocks)
 }
 
 /* Choose @nr free blocks for @cz: next to its last one, or in one run, or so. */
-static int czone_take_blocks(struct czone *cz, unsigned long nr, unsigned long *mine)
+static int czone_take_blocks(struct czone *cz, unsigned long nr, struct czone_blocks *mine)
 {
-	unsigned long end = cz->zone.spanned_pages ? czone_end_block(cz) : 0;
+	struct czone_blocks *used = &czone_pool.used;
+	unsigned long end = cz->zone.spanned_pages ? czone_end_block(cz) - used->first : 0;
 	unsigned long start, len;
 	int ret = 0;
 
@@ -486,16 +483,16 @@ static int czone_take_blocks(struct czone *cz, unsigned long nr, unsigned long *
 	}
 	czone_pool.nr_free -= nr;
 
-	if (end && end + nr <= czone_pool.nr_blocks &&
-	    find_next_bit(czone_pool.used, end + nr, end) >= end + nr) {
-		bitmap_set(mine, end, nr);
-		bitmap_set(czone_pool.used, end, nr);
+	if (end && end + nr <= used->nr && find_next_bit(used->bits, end + nr, end) >= end + nr) {
+		czone_blocks_add(mine, used->first + end, nr);
+		czone_blocks_add(used, used->first + end, nr);
 		goto unlock;
 	}
+	/* The memmap at each region's head keeps a run within one region. */
 	while (nr) {
-		start = czone_find_run(czone_pool.used, czone_pool.nr_blocks, nr, &len);
-		bitmap_set(mine, start, len);
-		bitmap_set(czone_pool.used, start, len);
+		start = czone_find_run(used->bits, used->nr, nr, &len);
+		czone_blocks_add(mine, used->first + start, len);
+		czone_blocks_add(used, used->first + start, len);
 		nr -= len;
 	}
 unlock:
@@ -515,53 +512,92 @@ void czone_pool_taken(unsigned long pfn, unsigned long nr)
 	atomic_long_sub(czone_pages_taken(pfn, nr), &czone_park->nr_backed);
 }
 
-static void czone_move_backed(struct czone *from, struct czone *to, const unsigned long *blocks)
+static void czone_move_backed(struct czone *from, struct czone *to,
+			      const struct czone_blocks *blocks)
 {
 	unsigned long block, nr = 0;
 
 	/* Most often there is nothing behind the pool. */
 	if (!atomic_long_read(&from->nr_backed))
 		return;
-	for_each_set_bit(block, blocks, czone_pool.nr_blocks)
+	for_each_block_in(blocks, block)
 		nr += czone_weigh_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES);
 	atomic_long_sub(nr, &from->nr_backed);
 	atomic_long_add(nr, &to->nr_backed);
 }
 
+/*
+ * Removals give memory back when there may be none left, so they must not wait
+ * for any: a zone has what they need from the moment that it has the blocks.
+ */
+static int czone_reserve_removal(struct czone *cz, unsigned long nr)
+{
+	unsigned long *bits;
+
+	if (nr <= cz->removal_max)
+		return 0;
+	bits = bitmap_alloc(nr, GFP_KERNEL);
+	if (!bits)
+		return -ENOMEM;
+	bitmap_free(cz->removal.bits);
+	cz->removal.bits = bits;
+	cz->removal_max = nr;
+	return 0;
+}
+
+/* An empty set of blocks of this zone, until the next one. Under cz->mutex. */
+struct czone_blocks *czone_removal(struct czone *cz)
+{
+	cz->removal.first = czone_first_block(cz);
+	cz->removal.nr = czone_end_block(cz) - cz->removal.first;
+	bitmap_zero(cz->removal.bits, cz->removal.nr);
+	return &cz->removal;
+}
+
 /* Make @cz larger by @nr blocks. Under czone_lock. All or nothing. */
 int czone_add_blocks(struct czone *cz, unsigned long nr)
 {
-	unsigned long *mine, block;
+	struct czone_blocks mine = { .first = czone_pool.used.first, .nr = czone_pool.used.nr };
+	unsigned long block, first, end;
 	int ret;
 
 	lockdep_assert_held(&czone_lock);
-	mine = bitmap_zalloc(czone_pool.nr_blocks, GFP_KERNEL);
-	if (!mine)
+	mine.bits = bitmap_zalloc(mine.nr, GFP_KERNEL);
+	if (!mine.bits)
 		return -ENOMEM;
-	ret = czone_take_blocks(cz, nr, mine);
+	ret = czone_take_blocks(cz, nr, &mine);
 	if (ret)
 		goto out;
 
-	for_each_set_bit(block, mine, czone_pool.nr_blocks) {
+	first = czone_blocks_next(&mine, mine.first);
+	end = mine.first + find_last_bit(mine.bits, mine.nr) + 1;
+	if (cz->zone.spanned_pages) {
+		first = min(first, czone_first_block(cz));
+		end = max(end, czone_end_block(cz));
+	}
+	ret = czone_reserve_removal(cz, end - first);
+	if (ret)
+		goto free;
+	for_each_block_in(&mine, block) {
 		ret = czone_section_online(block / CZONE_SECTION_BLOCKS);
-		if (ret) {
-			for_each_set_bit(block, mine, czone_pool.nr_blocks)
-				czone_free_blocks(block, 1);
-			goto out;
-		}
+		if (ret)
+			goto free;
 	}
 
-	for_each_set_bit(block, mine, czone_pool.nr_blocks) {
+	for_each_block_in(&mine, block) {
 		czone_block_section(block)->nr_blocks++;
 		WRITE_ONCE(czone_map[block], &cz->zone);
 	}
-	czone_move_backed(czone_park, cz, mine);
-	czone_widen_span(cz, find_first_bit(mine, czone_pool.nr_blocks),
-			 find_last_bit(mine, czone_pool.nr_blocks) + 1);
+	czone_move_backed(czone_park, cz, &mine);
+	czone_set_span(cz, first, end);
 	czone_account_blocks(cz, nr);
-	czone_fill(cz, mine);
+	czone_fill(cz, &mine);
+	goto out;
+free:
+	for_each_block_in(&mine, block)
+		czone_free_blocks(block, 1);
 out:
-	bitmap_free(mine);
+	bitmap_free(mine.bits);
 	return ret;
 }
 
@@ -569,13 +605,13 @@ out:
  * The zone loses blocks, none of whose pages is on a list or in use. They stay
  * taken until czone_free_blocks(). Under czone_lock.
  */
-void czone_drop_blocks(struct czone *cz, const unsigned long *blocks)
+void czone_drop_blocks(struct czone *cz, const struct czone_blocks *blocks)
 {
 	unsigned long block, nr = 0;
 	bool emptied = false;
 
 	lockdep_assert_held(&czone_lock);
-	for_each_set_bit(block, blocks, czone_pool.nr_blocks) {
+	for_each_block_in(blocks, block) {
 		struct czone_section *section = czone_block_section(block);
 
 		WRITE_ONCE(czone_map[block], &czone_park->zone);
@@ -607,7 +643,7 @@ void czone_free_blocks(unsigned long block, unsigned long nr)
 		if (section->retiring) {
 			section->held |= 1U << (block % CZONE_SECTION_BLOCKS);
 		} else {
-			__clear_bit(block, czone_pool.used);
+			__clear_bit(block - czone_pool.used.first, czone_pool.used.bits);
 			czone_pool.nr_free++;
 		}
 	}
@@ -620,19 +656,20 @@ void czone_free_blocks(unsigned long block, unsigned long nr)
  */
 unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len)
 {
+	struct czone_blocks *used = &czone_pool.used;
 	unsigned long start = from;
 
 	*len = 0;
 	if (!czone_pool_backed())
 		return from;
 	spin_lock_irq(&czone_pool.lock);
-	for (; start < czone_pool.nr_blocks; start++) {
+	for (; start < used->first + used->nr; start++) {
 		if (!(start % CZONE_FILL_BLOCKS)) {
 			spin_unlock_irq(&czone_pool.lock);
 			cond_resched();
 			spin_lock_irq(&czone_pool.lock);
 		}
-		if (test_bit(start, czone_pool.used) ||
+		if (test_bit(start - used->first, used->bits) ||
 		    !czone_range_backed(czone_block_pfn(start), CZONE_BLOCK_PAGES)) {
 			if (*len)
 				break;
@@ -640,7 +677,7 @@ unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len)
 		}
 		if (!*len)
 			from = start;
-		__set_bit(start, czone_pool.used);
+		__set_bit(start - used->first, used->bits);
 		czone_pool.nr_free--;
 		++*len;
 	}
@@ -648,7 +685,7 @@ unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len)
 	return from;
 }
 
-static struct czone *czone_make_park(unsigned long start_pfn, unsigned long nr_pages, int nid)
+static struct czone *czone_make_park(int nid)
 {
 	struct czone *park = kvzalloc(sizeof(*park), GFP_KERNEL);
 
@@ -659,8 +696,6 @@ static struct czone *czone_make_park(unsigned long start_pfn, unsigned long nr_p
 		kvfree(park);
 		return NULL;
 	}
-	park->zone.zone_start_pfn = start_pfn;
-	park->zone.spanned_pages = nr_pages;
 	return park;
 }
 
@@ -711,6 +746,159 @@ static int czone_check_region(u64 start, u64 size)
 }
 
 /**
+ * czone_region_alloc - what is known of a region
+ * @first: its first block
+ * @end: the block after its last one
+ * @zeroed: all of it reads as zero
+ *
+ * Return: the region, in no list yet, or NULL.
+ */
+struct czone_region *czone_region_alloc(unsigned long first, unsigned long end, bool zeroed)
+{
+	unsigned long nr, nr_sections = (end - first) / CZONE_SECTION_BLOCKS;
+	struct czone_region *region;
+
+	region = kvzalloc(struct_size(region, section, nr_sections), GFP_KERNEL);
+	if (!region)
+		return NULL;
+	INIT_LIST_HEAD(&region->list);
+	region->first = first;
+	region->end = end;
+	region->nr_meta = DIV_ROUND_UP(nr_sections * CZONE_MEMMAP_SIZE, CZONE_BLOCK_SIZE);
+	region->zeroed = zeroed;
+	for (nr = 0; nr < nr_sections; nr++)
+		region->section[nr].region = region;
+	return region;
+}
+
+/**
+ * czone_region_known - is there a region at these blocks?
+ * @regions: all regions
+ * @first: the first block
+ * @end: the block after the last one
+ *
+ * Return: 0: no; -EEXIST: exactly this one; -EBUSY: one that overlaps it.
+ */
+int czone_region_known(const struct list_head *regions, unsigned long first, unsigned long end)
+{
+	struct czone_region *region;
+
+	list_for_each_entry(region, regions, list) {
+		if (region->first == first && region->end == end)
+			return -EEXIST;
+		if (first < region->end && region->first < end)
+			return -EBUSY;
+	}
+	return 0;
+}
+
+/**
+ * czone_tables_free - free tables that nobody looks at
+ * @tables: NULL is fine
+ */
+void czone_tables_free(struct czone_tables *tables)
+{
+	if (!tables)
+		return;
+	kvfree(tables->map);
+	kvfree(tables->section);
+	kfree(tables);
+}
+
+static void czone_tables_free_rcu(struct rcu_head *rcu)
+{
+	czone_tables_free(container_of(rcu, struct czone_tables, rcu));
+}
+
+/**
+ * czone_tables_add - tables with one more region
+ * @old: without it; NULL if it is the first
+ * @region: the region, whose blocks @park owns
+ * @park: owner of what is in no region, too
+ *
+ * Return: new tables, or NULL.
+ */
+struct czone_tables *czone_tables_add(const struct czone_tables *old, struct czone_region *region,
+				      struct zone *park)
+{
+	unsigned long nr, first = region->first, end = region->end, nr_map;
+	struct czone_tables *tables;
+
+	if (old) {
+		first = min(first, old->first);
+		end = max(end, old->end);
+	}
+	nr_map = end - first;
+	tables = kzalloc(sizeof(*tables), GFP_KERNEL);
+	if (!tables)
+		return NULL;
+	tables->first = first;
+	tables->end = end;
+	tables->map = kvcalloc(nr_map, sizeof(*tables->map), GFP_KERNEL);
+	tables->section = kvcalloc(end / CZONE_SECTION_BLOCKS, sizeof(*tables->section),
+				   GFP_KERNEL);
+	if (!tables->map || !tables->section) {
+		czone_tables_free(tables);
+		return NULL;
+	}
+
+	for (nr = 0; nr < nr_map; nr++)
+		tables->map[nr] = park;
+	if (old) {
+		memcpy(tables->map + (old->first - first), old->map,
+		       (old->end - old->first) * sizeof(*old->map));
+		memcpy(tables->section, old->section,
+		       old->end / CZONE_SECTION_BLOCKS * sizeof(*old->section));
+	}
+	for (nr = region->first / CZONE_SECTION_BLOCKS; nr < region->end / CZONE_SECTION_BLOCKS; nr++)
+		tables->section[nr] = &region->section[nr - region->first / CZONE_SECTION_BLOCKS];
+	return tables;
+}
+
+/*
+ * From now on these are the tables. Who looks at the old ones does not sleep
+ * meanwhile, and what he finds there was true a moment ago.
+ */
+static void czone_tables_publish(struct czone_tables *tables)
+{
+	struct czone_tables *old = czone_tables;
+
+	lockdep_assert_held(&czone_lock);
+	czone_tables = tables;
+	/* Counted from block 0, like everything. */
+	smp_store_release(&czone_map, tables->map - tables->first);
+	smp_store_release(&czone_sections, tables->section);
+	smp_store_release(&czone_nr_sections, tables->end / CZONE_SECTION_BLOCKS);
+	if (old)
+		call_rcu_tasks(&old->rcu, czone_tables_free_rcu);
+}
+
+/* The blocks of @region may be had, but those with its memmap. @bits: for all of @tables. */
+static void czone_pool_add(struct czone_region *region, const struct czone_tables *tables,
+			   unsigned long *bits)
+{
+	struct czone_blocks *used = &czone_pool.used;
+	unsigned long nr_blocks = region->end - region->first;
+	unsigned long *old, bit, to = used->first - tables->first;
+
+	bitmap_fill(bits, tables->end - tables->first);
+	spin_lock_irq(&czone_pool.lock);
+	old = used->bits;
+	for_each_clear_bit(bit, old, used->nr)
+		__clear_bit(to + bit, bits);
+	bitmap_clear(bits, region->first + region->nr_meta - tables->first,
+		     nr_blocks - region->nr_meta);
+	used->bits = bits;
+	used->first = tables->first;
+	used->nr = tables->end - tables->first;
+	czone_pool.nr_free += nr_blocks - region->nr_meta;
+	spin_unlock_irq(&czone_pool.lock);
+	bitmap_free(old);
+	czone_pool.nr_blocks += nr_blocks;
+	czone_pool.nr_meta += region->nr_meta;
+}
+
+/**
  * czone_region_add - make a range of physical memory available for zones
  * @start: where it begins
  * @size: how large it is; both are multiples of a section
@@ -718,53 +906,54 @@ static int czone_check_region(u64 start, u64 size)
  *
  * There must be memory at this address, which the kernel does not know yet.
  *
- * Return: 0, -EEXIST: there is a region, and more than one is not supported,
- * -EBUSY: something else is at that address.
+ * Return: 0, -EEXIST: there is this region already, -EBUSY: something else is
+ * at that address.
  */
 int czone_region_add(u64 start, u64 size, bool zeroed)
 {
 	unsigned long start_pfn = PHYS_PFN(start), nr_pages = PHYS_PFN(size);
-	unsigned long nr_blocks = nr_pages >> CZONE_BLOCK_ORDER;
-	unsigned long nr_sections = nr_pages / PAGES_PER_SECTION;
-	unsigned long meta = ALIGN(nr_sections * CZONE_MEMMAP_SIZE, CZONE_BLOCK_SIZE);
+	unsigned long first = czone_pfn_block(start_pfn), end = first + czone_pfn_block(nr_pages);
 	struct vmem_altmap altmap = {
 		.base_pfn = start_pfn,
 		.end_pfn = start_pfn + nr_pages - 1,
-		.free = PHYS_PFN(meta),
 	};
 	struct mhp_params params = {
 		.altmap = &altmap,
 		.pgprot = pgprot_mhp(PAGE_KERNEL),
 	};
-	struct czone_section *section = NULL;
-	unsigned long *used = NULL, block;
-	struct zone **map = NULL;
+	struct czone_tables *tables = NULL;
+	struct czone_region *region = NULL;
+	struct czone *park = NULL;
+	unsigned long *used = NULL;
 	struct resource *res;
-	struct czone *park;
 	int nid, ret;
 
 	ret = czone_check_region(start, size);
 	if (ret)
 		return ret;
-	nid = memory_add_physaddr_to_nid(start);
-	if (!node_online(nid))
-		nid = first_online_node;
 
 	mutex_lock(&czone_lock);
-	ret = -EEXIST;
-	if (czone_pool.nr_blocks)
+	ret = czone_region_known(&czone_regions, first, end);
+	if (ret)
 		goto unlock;
 
+	/* All of them belong to the node of the first. */
+	nid = czone_pool.nid;
+	if (!czone_park) {
+		nid = memory_add_physaddr_to_nid(start);
+		if (!node_online(nid))
+			nid = first_online_node;
+	}
 	ret = -ENOMEM;
-	park = czone_make_park(start_pfn, nr_pages, nid);
-	map = kvcalloc(nr_blocks, sizeof(*map), GFP_KERNEL);
-	used = bitmap_zalloc(nr_blocks, GFP_KERNEL);
-	section = kvcalloc(nr_sections, sizeof(*section), GFP_KERNEL);
-	if (!park || !map || !used || !section)
+	park = czone_park ?: czone_make_park(nid);
+	region = czone_region_alloc(first, end, zeroed);
+	if (park && region)
+		tables = czone_tables_add(czone_tables, region, &park->zone);
+	if (!tables)
 		goto free;
-	for (block = 0; block < nr_blocks; block++)
-		map[block] = &park->zone;
-	bitmap_set(used, 0, meta >> CZONE_BLOCK_SHIFT);
+	used = bitmap_alloc(tables->end - tables->first, GFP_KERNEL);
+	if (!used)
+		goto free;
 
 	ret = -EBUSY;
 	res = __request_region(&iomem_resource, start, size, "System RAM (czone)",
@@ -773,6 +962,7 @@ int czone_region_add(u64 start, u64 size, bool zeroed)
 	if (!res)
 		goto free;
 
+	altmap.free = region->nr_meta << CZONE_BLOCK_ORDER;
 	mem_hotplug_begin();
 	ret = arch_add_memory(nid, start, size, &params);
 	if (!ret)
@@ -785,27 +975,23 @@ int czone_region_add(u64 start, u64 size, bool zeroed)
 	}
 
 	czone_park = park;
-	czone_base_pfn = start_pfn;
-	WRITE_ONCE(czone_map, map);
-	czone_pool.start_pfn = start_pfn;
-	czone_pool.zeroed = zeroed;
 	czone_pool.nid = nid;
-	czone_pool.section = section;
-	czone_pool.used = used;
-	czone_pool.nr_meta = meta >> CZONE_BLOCK_SHIFT;
-	czone_pool.nr_free = nr_blocks - czone_pool.nr_meta;
-	czone_pool.nr_blocks = nr_blocks;
+	list_add_tail(&region->list, &czone_regions);
+	czone_tables_publish(tables);
+	czone_set_span(park, tables->first, tables->end);
+	czone_pool_add(region, tables, used);
 	/* Pages with the mark appear only after this. */
 	static_branch_enable(&czone_key);
 	pr_info("czone: %llu MiB at %#llx for zones, thereof %lu MiB for their memory map\n",
-		size >> 20, start, meta >> 20);
+		size >> 20, start, region->nr_meta * CZONE_BLOCK_SIZE >> 20);
 	goto unlock;
 
 free:
-	kvfree(section);
 	bitmap_free(used);
-	kvfree(map);
-	czone_free_park(park);
+	czone_tables_free(tables);
+	kvfree(region);
+	if (park != czone_park)
+		czone_free_park(park);
 unlock:
 	mutex_unlock(&czone_lock);
 	return ret;

@@ -358,9 +358,10 @@ static void czone_memmap_answered(struct czone_slot *slot, int status)
 	for (i = 0; i < slot->batch.count; i++) {
 		u64 start = slot->batch.range[i].start;
 		u64 end = start + slot->batch.range[i].size;
+		struct czone_region *region = czone_pfn_section(PHYS_PFN(start))->region;
 
 		for (; start < end; start += CZONE_MEMMAP_SIZE)
-			czone_section_released(czone_memmap_section(start), !status);
+			czone_section_released(czone_memmap_section(region, start), !status);
 	}
 }
 
@@ -603,24 +604,27 @@ static void czone_giver_add_blocks(struct czone_giver *giver, unsigned long bloc
  * Blocks that were @cz's: one range per run, back in the pool once the host has
  * answered. Runs that the host has nothing behind it need not hear of.
  */
-void czone_give_blocks(struct czone_request *req, struct czone *cz, const unsigned long *blocks)
+void czone_give_blocks(struct czone_request *req, struct czone *cz,
+		       const struct czone_blocks *blocks)
 {
 	struct czone_giver giver = { .req = req, .kind = CZONE_BLOCKS, .cz = cz };
 	unsigned long start, end;
 
-	for_each_set_bitrange(start, end, blocks, czone_pool.nr_blocks)
-		czone_giver_add_blocks(&giver, start, end - start);
+	for_each_set_bitrange(start, end, blocks->bits, blocks->nr)
+		czone_giver_add_blocks(&giver, blocks->first + start, end - start);
 	czone_giver_end(&giver);
 }
 
-void czone_give_sections(struct czone_request *req, const unsigned long *sections)
+void czone_give_sections(struct czone_request *req, const unsigned long *sections,
+			 unsigned long nr_sections)
 {
 	struct czone_giver giver = { .req = req, .kind = CZONE_MEMMAP };
 	unsigned long nr;
 
-	for_each_set_bit(nr, sections, czone_pool.nr_blocks / CZONE_SECTION_BLOCKS) {
-		if (!czone_giver_add(&giver, PHYS_PFN(czone_section_memmap(nr)),
-				     CZONE_MEMMAP_SIZE >> PAGE_SHIFT))
+	for_each_set_bit(nr, sections, nr_sections) {
+		phys_addr_t memmap = czone_section_memmap(czone_section_at(nr));
+
+		if (!czone_giver_add(&giver, PHYS_PFN(memmap), CZONE_MEMMAP_SIZE >> PAGE_SHIFT))
 			czone_section_released(nr, false);
 	}
 	czone_giver_end(&giver);
@@ -630,7 +634,7 @@ void czone_give_sections(struct czone_request *req, const unsigned long *section
 void czone_give_pool(struct czone_request *req)
 {
 	struct czone_giver giver = { .req = req, .kind = CZONE_BLOCKS };
-	unsigned long block = 0, len;
+	unsigned long block = READ_ONCE(czone_pool.used.first), len;
 
 	if (!czone_have_transport())
 		return;
@@ -792,16 +796,19 @@ int czone_give_boot(struct czone_request *req, u64 bytes)
 /* With larger host pages, more is backed than what was touched. */
 static void czone_round_backed(unsigned int order)
 {
-	unsigned long block, pfn, nr = 1UL << order;
+	unsigned long pfn, nr = 1UL << order;
+	struct czone_region *region;
 	struct zone *zone;
 
 	mutex_lock(&czone_lock);
-	for (block = 0; block < czone_pool.nr_blocks; block++) {
-		zone = czone_block_zone(block);
-		for (pfn = czone_block_pfn(block); pfn < czone_block_pfn(block + 1); pfn += nr)
+	list_for_each_entry(region, &czone_regions, list) {
+		for (pfn = czone_block_pfn(region->first); pfn < czone_block_pfn(region->end);
+		     pfn += nr) {
+			zone = czone_block_zone(czone_pfn_block(pfn));
 			if (czone_range_backed(pfn, nr))
 				atomic_long_add(czone_set_backed(pfn, nr),
 						&zone_to_czone(zone)->nr_backed);
+		}
 	}
 	mutex_unlock(&czone_lock);
 }

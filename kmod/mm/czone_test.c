@@ -61,6 +61,132 @@ static void test_find_run(struct kunit *test)
 }
 
 /*
+ * Sets of blocks, in a window
+ */
+static void test_blocks(struct kunit *test)
+{
+	static const unsigned long in[] = { 1000, 1001, 1040, 1063, 1064, 1129 };
+	DECLARE_BITMAP(bits, 130) = {};
+	struct czone_blocks set = { .first = 1000, .nr = 130, .bits = bits };
+	unsigned long block, i;
+
+	for_each_block_in(&set, block)
+		KUNIT_FAIL(test, "the empty set has block %lu", block);
+	for (i = 0; i < ARRAY_SIZE(in); i++)
+		czone_blocks_add(&set, in[i], 1);
+	i = 0;
+	for_each_block_in(&set, block) {
+		KUNIT_ASSERT_LT(test, i, ARRAY_SIZE(in));
+		KUNIT_EXPECT_EQ(test, block, in[i]);
+		i++;
+	}
+	KUNIT_EXPECT_EQ(test, i, ARRAY_SIZE(in));
+	czone_blocks_add(&set, 1002, 38);
+	KUNIT_EXPECT_EQ(test, bitmap_weight(bits, 130), 44);
+}
+
+/*
+ * Regions: how a page finds its zone and its section, while regions are added
+ * above, below, and between those there are
+ */
+struct region_case {
+	unsigned long first, end;	/* in sections */
+};
+
+static const struct region_case region_cases[] = {
+	{ 32, 40 }, { 40, 41 }, { 64, 200 }, { 16, 24 }, { 50, 60 },
+};
+
+static struct czone *test_czone(struct kunit *test)
+{
+	struct czone *cz = kunit_kzalloc(test, sizeof(*cz), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, cz);
+	return cz;
+}
+
+/* The first @n regions are there, and the first block of each has an owner. */
+static void check_tables(struct kunit *test, const struct czone_tables *tables,
+			 struct czone_region **region, struct czone **owner, struct zone *park,
+			 int n)
+{
+	unsigned long first = ULONG_MAX, end = 0, nr;
+	int i, at;
+
+	for (i = 0; i < n; i++) {
+		first = min(first, region_cases[i].first);
+		end = max(end, region_cases[i].end);
+	}
+	KUNIT_ASSERT_EQ(test, tables->first, first * CZONE_SECTION_BLOCKS);
+	KUNIT_ASSERT_EQ(test, tables->end, end * CZONE_SECTION_BLOCKS);
+	for (nr = 0; nr < end; nr++) {
+		for (at = n - 1; at >= 0; at--)
+			if (nr >= region_cases[at].first && nr < region_cases[at].end)
+				break;
+		if (at < 0) {
+			KUNIT_ASSERT_NULL(test, tables->section[nr]);
+			continue;
+		}
+		KUNIT_ASSERT_PTR_EQ(test, tables->section[nr],
+				    &region[at]->section[nr - region_cases[at].first]);
+		KUNIT_ASSERT_PTR_EQ(test, tables->section[nr]->region, region[at]);
+	}
+	for (nr = tables->first; nr < tables->end; nr++) {
+		struct zone *want = park;
+
+		for (i = 0; i < n; i++)
+			if (nr == region[i]->first)
+				want = &owner[i]->zone;
+		KUNIT_ASSERT_PTR_EQ(test, tables->map[nr - tables->first], want);
+	}
+}
+
+static void test_regions(struct kunit *test)
+{
+	struct czone_region *region[ARRAY_SIZE(region_cases)];
+	struct czone *owner[ARRAY_SIZE(region_cases)];
+	struct zone *park = &test_czone(test)->zone;
+	struct czone_tables *tables = NULL, *more;
+	LIST_HEAD(regions);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(region_cases); i++) {
+		unsigned long first = region_cases[i].first * CZONE_SECTION_BLOCKS;
+		unsigned long end = region_cases[i].end * CZONE_SECTION_BLOCKS, nr;
+
+		KUNIT_ASSERT_EQ(test, czone_region_known(&regions, first, end), 0);
+		region[i] = czone_region_alloc(first, end, i & 1);
+		KUNIT_ASSERT_NOT_NULL(test, region[i]);
+		list_add_tail(&region[i]->list, &regions);
+		owner[i] = test_czone(test);
+		more = czone_tables_add(tables, region[i], park);
+		KUNIT_ASSERT_NOT_NULL(test, more);
+		czone_tables_free(tables);
+		tables = more;
+		tables->map[first - tables->first] = &owner[i]->zone;
+		check_tables(test, tables, region, owner, park, i + 1);
+
+		KUNIT_EXPECT_EQ(test, czone_region_known(&regions, first, end), -EEXIST);
+		KUNIT_EXPECT_EQ(test, czone_region_known(&regions, first - 1, first + 1), -EBUSY);
+		KUNIT_EXPECT_EQ(test, czone_region_known(&regions, first + 1, end), -EBUSY);
+		KUNIT_EXPECT_EQ(test, czone_region_known(&regions, end - 1, end + 1), -EBUSY);
+
+		/* The memmaps lie one after the other in the blocks at the head. */
+		for (nr = 0; nr < (end - first) / CZONE_SECTION_BLOCKS; nr++) {
+			phys_addr_t memmap = czone_section_memmap(&region[i]->section[nr]);
+
+			KUNIT_EXPECT_EQ(test, czone_memmap_section(region[i], memmap),
+					region_cases[i].first + nr);
+			KUNIT_EXPECT_LE(test, memmap + CZONE_MEMMAP_SIZE,
+					PFN_PHYS(czone_block_pfn(first + region[i]->nr_meta)));
+		}
+	}
+	czone_tables_free(tables);
+	for (i = 0; i < ARRAY_SIZE(region_cases); i++)
+		kvfree(region[i]);
+}
+
+/*
  * The map of backed pages, against an array of bytes
  */
 #define MAP_BITS	2048
@@ -555,6 +681,8 @@ static void test_idle(struct kunit *test)
 
 static struct kunit_case czone_cases[] = {
 	KUNIT_CASE_PARAM(test_find_run, run_gen_params),
+	KUNIT_CASE(test_blocks),
+	KUNIT_CASE(test_regions),
 	KUNIT_CASE(test_backed_map),
 	KUNIT_CASE(test_zero_map),
 	KUNIT_CASE_PARAM(test_touch, touch_gen_params),
