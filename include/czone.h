@@ -71,6 +71,9 @@ extern "C" {
 /** Zones are made and resized in steps of this many bytes. */
 #define CZONE_BLOCK ((uint64_t)4 << 20)
 
+/** A pool is made larger in steps of this many bytes. */
+#define CZONE_POOL_STEP ((uint64_t)128 << 20)
+
 /** Time limit of a call whose caller gives none (0). */
 #define CZONE_TIMEOUT_DEFAULT_MS 30000
 
@@ -150,6 +153,7 @@ struct czone_vm_opts {
 	uint64_t flags;			/**< CZONE_VM_... */
 	const char *domain_xml;		/**< a libvirt domain to start, as czone_domain_xml() makes it complete; NULL: one of the options above */
 	struct _virConnect *connect;	/**< libvirt's virConnectPtr, in place of uri; the call takes a reference of its own; NULL: by uri */
+	uint64_t pool_max_bytes;	/**< how large czone_pool_grow() may make the pool; 0: 256 GiB more than pool_bytes; costs nothing */
 };
 
 /**
@@ -311,6 +315,20 @@ CZONE_API czone_vm *czone_vm_ref(czone_vm *vm);
 
 /** Give up a reference; NULL is fine. @return NULL. */
 CZONE_API czone_vm *czone_vm_unref(czone_vm *vm);
+
+/**
+ * Make the pool of a running VM larger, by memory of the same kind as it has
+ * already. A VM has room for 15 such additions. What was added stays: it cannot
+ * be taken away again, but without zones in it it costs the host nothing.
+ *
+ * @param bytes  a multiple of CZONE_POOL_STEP. 1/64 of it will hold its memory map.
+ * @return 0; -ENOSPC: more than pool_max_bytes of the VM's options, or the 16th
+ *         addition; -EBUSY: another call of this kind is under way; what the guest
+ *         says that does not take it; -ETIMEDOUT: the guest may take it later. In
+ *         the last two cases the VM keeps the memory, without use, and the next
+ *         call for the same size offers it again. -EOPNOTSUPP: on the guest side.
+ */
+CZONE_API int czone_pool_grow(czone_vm *vm, uint64_t bytes, uint32_t timeout_ms);
 
 /* ------------------------------------------------------------------- zones */
 
@@ -715,6 +733,8 @@ CZONE_API int czone_attach_cgroup_async(czone *zone, const char *path, uint32_t 
 					czone_op **ret_op);
 CZONE_API int czone_resize_async(czone *zone, uint64_t size, uint32_t timeout_ms,
 				 czone_done_fn *done, void *userdata, czone_op **ret_op);
+CZONE_API int czone_pool_grow_async(czone_vm *vm, uint64_t bytes, uint32_t timeout_ms,
+				    czone_done_fn *done, void *userdata, czone_op **ret_op);
 CZONE_API int czone_reclaim_async(czone *zone, uint64_t bytes,
 				  const struct czone_reclaim_opts *opts,
 				  uint64_t *ret_returned, czone_done_fn *done, void *userdata,
@@ -750,8 +770,8 @@ CZONE_API int czone_lookup_async(czone_vm *vm, uint32_t id, czone **ret_zone,
  * Something that runs in a cgroup of a test VM, as a container would.
  *
  * A test VM is a data structure in this process, for unit tests of what uses this
- * library. It has a pool of 4 GiB and 256 MiB of memory outside, in an anonymous
- * file whose pages are allocated, counted and freed for real: host figures come
+ * library. It has a pool of 4 GiB, which can grow to 64 GiB, and 256 MiB of memory
+ * outside, in an anonymous file whose pages are allocated, counted and freed for real: host figures come
  * from the kernel we run on. Zones keep the rules of czone.h, and fail as they
  * say. What it is not: there is no other kernel and no isolation, a cgroup is a
  * label that needs no making, placement is by the tasks below alone and not for
@@ -793,8 +813,8 @@ CZONE_API czone_test_task *czone_test_exit(czone_test_task *task);
 
 /**
  * Make a call fail once, as if it had never reached the guest.
- * @param call   "create", "attach", "resize", "reclaim", "destroy", "stats" (also
- *               of the VM, and czone_lookup()), "ranges" or "list"; NULL: the next of them
+ * @param call   "create", "attach", "resize", "reclaim", "destroy", "stats" (also of the
+ *               VM, and czone_lookup()), "ranges", "list" or "grow"; NULL: the next of them
  * @param error  a negative errno; -ETIMEDOUT comes at once; 0: none fails after all
  */
 CZONE_API int czone_test_fail(czone_vm *vm, const char *call, int error);

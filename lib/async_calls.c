@@ -205,6 +205,33 @@ int czone_resize_async(czone *zone, uint64_t size, uint32_t timeout_ms, czone_do
 	return START(op, czone_timeout(timeout_ms));
 }
 
+/* -------------------------------------------------------------- a larger pool */
+
+struct grow_op {
+	struct czone_op base;
+	uint64_t bytes;
+};
+
+static int grow_run(struct czone_op *base, uint32_t timeout_ms)
+{
+	return czone_pool_grow(base->vm, ((struct grow_op *)base)->bytes, timeout_ms);
+}
+
+static const struct op_kind grow_kind = { .size = sizeof(struct grow_op), .run = grow_run };
+
+int czone_pool_grow_async(czone_vm *vm, uint64_t bytes, uint32_t timeout_ms, czone_done_fn *done,
+			  void *userdata, czone_op **ret_op)
+{
+	struct grow_op *op;
+	int r = czone_vm_check(vm);
+
+	if (r < 0)
+		return r;
+	NEW_OP(op, grow_kind, vm, NULL);
+	op->bytes = bytes;
+	return START(op, czone_timeout(timeout_ms));
+}
+
 /* ------------------------------------------------ reclaim, and down to a target */
 
 struct reclaim_op {

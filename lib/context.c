@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define POOL_STEP ((uint64_t)128 << 20)		/* memory hotplug's unit on x86-64 */
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define STRINGIFY(x) #x
@@ -77,7 +76,7 @@ static int check_domain_opts(const struct czone_vm_opts *opts)
 
 static int complete_pool_opts(struct czone_vm_opts *opts)
 {
-	if (opts->pool_bytes % POOL_STEP)
+	if (opts->pool_bytes % CZONE_POOL_STEP)
 		return czone_fail(-EINVAL,
 				  "vm options: pool_bytes is %llu, which is no multiple of 128 MiB",
 				  (unsigned long long)opts->pool_bytes);
@@ -95,6 +94,9 @@ static int complete_pool_opts(struct czone_vm_opts *opts)
 	}
 	if (!opts->pool_bytes)
 		opts->pool_bytes = (uint64_t)4 << 30;
+	if (opts->pool_max_bytes && opts->pool_max_bytes < opts->pool_bytes)
+		return czone_fail(-EINVAL, "vm options: pool_max_bytes is less than pool_bytes, %llu",
+				  (unsigned long long)opts->pool_bytes);
 	return 0;
 }
 
@@ -251,9 +253,9 @@ int czone_serve_socket(const struct czone_serve_opts *opts, czone_vm **ret_vm)
 		return r;
 	if (!o.path || !*o.path)
 		return czone_fail(-EINVAL, "serve options: path is missing");
-	if (!o.pool_bytes || o.pool_bytes % POOL_STEP || !o.pool_start || o.pool_start % POOL_STEP)
+	if (!o.pool_bytes || o.pool_bytes % CZONE_POOL_STEP || !o.pool_start || o.pool_start % CZONE_POOL_STEP)
 		return czone_fail(-EINVAL, "serve options: %s is no multiple of 128 MiB, or 0",
-				  o.pool_bytes && !(o.pool_bytes % POOL_STEP) ? "pool_start" : "pool_bytes");
+				  o.pool_bytes && !(o.pool_bytes % CZONE_POOL_STEP) ? "pool_start" : "pool_bytes");
 	if (!o.backing_shift)
 		o.backing_shift = 12;
 	if (!o.report_shift)

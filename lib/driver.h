@@ -31,6 +31,8 @@ struct czone_driver {
 	void (*close)(struct czone_vm *vm);	/* last reference gone; frees vm->priv */
 	int (*stop)(struct czone_vm *vm);
 	int (*detach)(struct czone_vm *vm);
+	/* by a multiple of 128 MiB; NULL where the pool is somebody else's to give */
+	int (*grow)(struct czone_vm *vm, uint64_t bytes, uint32_t timeout_ms);
 	int (*create)(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
 		      uint32_t timeout_ms, uint32_t *ret_id);
 	/* result is filled on success, -ENOSPC and -ETIMEDOUT */

@@ -31,6 +31,7 @@ static const struct field vm_opts[] = {
 	VM_OPT(initrd), VM_OPT(cmdline), VM_OPT(disks), VM_OPT(channel), VM_OPT(boot_bytes),
 	VM_OPT(pool_bytes), VM_OPT(pool_backing), VM_OPT(pool_dir), VM_OPT(vcpus),
 	VM_OPT(timeout_ms), VM_OPT(kvm), VM_OPT(event_loop), VM_OPT(flags), VM_OPT(domain_xml), VM_OPT(connect),
+	VM_OPT(pool_max_bytes),
 	{ 0 },
 };
 

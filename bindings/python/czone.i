@@ -246,6 +246,7 @@ OUTPUT_ARRAY(uint32_t, ret_ids, ids_to_list)
 
 /* SWIG cannot evaluate these. */
 %constant uint64_t CZONE_BLOCK = CZONE_BLOCK;
+%constant uint64_t CZONE_POOL_STEP = CZONE_POOL_STEP;
 %constant uint64_t CZONE_UNKNOWN = CZONE_UNKNOWN;
 
 void set_error_class(PyObject *cls);

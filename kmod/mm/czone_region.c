@@ -40,6 +40,9 @@ EXPORT_SYMBOL(czone_key);
 struct zone **czone_map __read_mostly;
 EXPORT_SYMBOL(czone_map);
 
+unsigned long czone_base_pfn __read_mostly;
+EXPORT_SYMBOL(czone_base_pfn);
+
 struct czone_section **czone_sections __read_mostly;
 unsigned long czone_nr_sections __read_mostly;
 

@@ -575,15 +575,32 @@ static void leave(struct device *d)
 	pthread_mutex_unlock(&d->lock);
 }
 
+static struct pool *pool_at(struct device *d, uint64_t start)
+{
+	for (unsigned int i = 0; i < d->n_pools; i++)
+		if (d->pool[i].start == start)
+			return &d->pool[i];
+	return NULL;
+}
+
 int device_add_pool(struct device *d, uint64_t start, uint64_t size, unsigned int backing_shift)
 {
 	struct virtio_czone_config config;
+	struct pool *known;
 	int error = -EINVAL;
 
 	if (backing_shift < 12 || backing_shift > 30)
 		return czone_fail(-EINVAL, "backing_shift %u is not between 12 and 30",
 				  backing_shift);
 	enter(d);
+	known = pool_at(d, start);
+	if (known && known->size == size) {
+		if (known->state == POOL_REFUSED)
+			known->state = POOL_WAITING;
+		pools_advance(d);
+		leave(d);
+		return 0;
+	}
 	if (!(start % CZONE_BLOCK_SIZE) && !(size % CZONE_BLOCK_SIZE))
 		error = memory_add_pool(&d->memory, start, size);
 	if (!error) {
@@ -622,13 +639,12 @@ static int ready(struct device *d)
 		return -ESHUTDOWN;
 	if (d->private_memory)
 		return -EOPNOTSUPP;
-	for (unsigned int i = 0; i < d->n_pools; i++)
-		if (d->pool[i].state == POOL_REFUSED)
-			return d->pool[i].error;
+	if (d->n_pools && d->pool[0].state == POOL_REFUSED)
+		return d->pool[0].error;
 	if (!d->up)
 		return 0;
 	for (unsigned int i = 0; i < d->n_pools; i++)
-		if (d->pool[i].state != POOL_TAKEN)
+		if (d->pool[i].state != POOL_TAKEN && d->pool[i].state != POOL_REFUSED)
 			return 0;
 	return 1;
 }
@@ -691,6 +707,50 @@ int device_wait_ready(struct device *d, uint32_t timeout_ms)
 	if (state == -EOPNOTSUPP)
 		return czone_fail(state, "the pool is on host pages (hugetlb) that are larger than what the guest was told it may give back, or the guest's driver takes none");
 	return czone_fail(state, "the guest does not take its pool: %s", strerror(-state));
+}
+
+static int pool_state(struct device *d, uint64_t start)
+{
+	const struct pool *p = pool_at(d, start);
+
+	if (d->gone || d->closing)
+		return -ESHUTDOWN;
+	if (!p)
+		return -ENOENT;
+	return p->state == POOL_REFUSED ? p->error : p->state == POOL_TAKEN;
+}
+
+int device_pool_state(struct device *d, uint64_t start)
+{
+	int state;
+
+	pthread_mutex_lock(&d->lock);
+	state = pool_state(d, start);
+	pthread_mutex_unlock(&d->lock);
+	return state;
+}
+
+int device_wait_pool(struct device *d, uint64_t start, uint32_t timeout_ms)
+{
+	struct timespec until = at_ms(now_ms() + timeout_ms);
+	int state, timeout = 0;
+	bool up;
+
+	enter(d);
+	while (!(state = pool_state(d, start)) && !timeout && !czone_cancelled())
+		timeout = pthread_cond_timedwait(&d->changed, &d->lock, &until);
+	up = d->up;
+	leave(d);
+	if (state > 0)
+		return 0;
+	if (!state && !timeout)
+		return czone_fail(-ECANCELED, "no longer waited for");
+	if (!state)
+		return czone_fail(-ETIMEDOUT, "the memory is there, but %s; it may take it later",
+				  up ? "the guest has not taken it yet" : "the guest's driver is not");
+	if (state == -ESHUTDOWN)
+		return czone_fail(state, "the VM has gone");
+	return czone_fail(state, "the guest does not take the memory: %s", strerror(-state));
 }
 
 static int asked(const struct device_request *request, int error, bool replied, uint32_t timeout_ms)

@@ -62,8 +62,19 @@ void device_set_news(struct device *device, device_news_fn *fn, void *userdata);
 /* Calls that wait look whether they were cancelled. */
 void device_wake(struct device *device);
 
-/* Wait until the driver is up and has taken every pool range. -ECANCELED: czone_cancelled(). */
+/*
+ * Wait until the driver is up and has taken every pool range; that it has refused
+ * one is a failure if it is the first. -ECANCELED: czone_cancelled().
+ */
 int device_wait_ready(struct device *device, uint32_t timeout_ms);
+
+/*
+ * How the pool range that begins there stands: 1: the guest has it; 0: not yet; or
+ * why it has refused it; -ENOENT: there is none. After device_add_pool(), which
+ * offers again what was refused. -ECANCELED: czone_cancelled().
+ */
+int device_pool_state(struct device *device, uint64_t start);
+int device_wait_pool(struct device *device, uint64_t start, uint32_t timeout_ms);
 
 struct device_request {
 	uint16_t op;		/* enum virtio_czone_op */

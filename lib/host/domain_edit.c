@@ -302,7 +302,8 @@ static int add_room(struct edit *e, const struct czone_vm_opts *o)
 		      e->report);
 	}
 	if (!max) {
-		snprintf(number, sizeof(number), "%" PRIu64, boot + o->pool_bytes + HOTPLUG_BYTES);
+		snprintf(number, sizeof(number), "%" PRIu64,
+			 boot + (o->pool_max_bytes ? o->pool_max_bytes : o->pool_bytes + HOTPLUG_BYTES));
 		max = xmlNewChild(e->domain, e->domain->ns, (const xmlChar *)"maxMemory",
 				  (const xmlChar *)number);
 		set_number(max, "slots", QEMU_MEMORY_SLOTS);

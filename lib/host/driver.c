@@ -51,6 +51,11 @@ static void host_wake(struct czone_vm *vm)
 	device_wake(device_of(vm));
 }
 
+static int host_grow(struct czone_vm *vm, uint64_t bytes, uint32_t timeout_ms)
+{
+	return host_vm_grow(vm->priv, bytes, timeout_ms);
+}
+
 static int host_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
 		       uint32_t timeout_ms, uint32_t *ret_id)
 {
@@ -275,6 +280,7 @@ const struct czone_driver czone_host_driver = {
 	.close = host_close,
 	.stop = host_stop,
 	.detach = host_detach,
+	.grow = host_grow,
 	.create = host_create,
 	.attach = host_attach,
 	.resize = host_resize,

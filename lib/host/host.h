@@ -20,6 +20,9 @@ struct host_vm {
 /* Stop the VM; 0 also when it has gone already. */
 int host_vm_stop(struct host_vm *host);
 
+/* Give the guest so much more pool: a multiple of 128 MiB. */
+int host_vm_grow(struct host_vm *host, uint64_t bytes, uint32_t timeout_ms);
+
 /* Serve it no longer, and let it run. */
 int host_vm_detach(struct host_vm *host);
 

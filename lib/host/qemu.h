@@ -3,6 +3,8 @@
 #ifndef LIB_HOST_QEMU_H
 #define LIB_HOST_QEMU_H
 
+#include "memory.h"
+
 #include <czone.h>
 
 /* QEMU's id of the pool's memory device; those that are added count on. */
@@ -13,7 +15,7 @@
 #define QEMU_POOL_ALIGN (2 << 20)
 
 /* As many pools as the device can have. */
-#define QEMU_MEMORY_SLOTS 16
+#define QEMU_MEMORY_SLOTS MEMORY_POOLS_MAX
 
 /* How the argument begins that says where the device's socket is. */
 #define QEMU_CHARDEV "socket,id=czone,path="

@@ -6,9 +6,11 @@ set(host
 	host/domain_xml.c
 	host/driver.c
 	host/event_loop.c
+	host/hotplug.c
 	host/log_queue.c
 	host/machine.c
 	host/memory.c
+	host/monitor.c
 	host/poll_thread.c
 	host/pool.c
 	host/probe.c

@@ -4,15 +4,16 @@
 #include "domain_xml.h"
 #include "event_loop.h"
 #include "host.h"
+#include "hotplug.h"
 #include "machine.h"
+#include "monitor.h"
 #include "qemu.h"
 #include "../driver.h"
+#include "../thread.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
-#include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 #include <pthread.h>
@@ -24,9 +25,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define MONITOR_TIMEOUT_MS 30000
 
 struct host_domain {
 	pthread_mutex_t lock;
+	pthread_mutex_t growing;	/* one at a time; before lock */
 	virConnectPtr connection;
 	virDomainPtr domain;	/* NULL once it is stopped */
 	bool own_loop;
@@ -182,34 +185,6 @@ static int connect_embedded(const char *state_dir, const char *name, virConnectP
 	return error;
 }
 
-/* Where QEMU has put the pool in the guest's address space. */
-static int pool_address(virDomainPtr domain, uint64_t *ret_start, uint64_t *ret_size)
-{
-	json_t *reply, *device;
-	char *text = NULL;
-	size_t i;
-	int error = -EPROTO;
-
-	if (virDomainQemuMonitorCommand(domain, "{\"execute\":\"query-memory-devices\"}", &text, 0) < 0)
-		return libvirt_fail(-EIO, "asking QEMU for its memory devices");
-	reply = json_loads(text, 0, NULL);
-	json_array_foreach(json_object_get(reply, "return"), i, device) {
-		json_t *data = json_object_get(device, "data");
-		const char *id = json_string_value(json_object_get(data, "id"));
-
-		if (id && !strcmp(id, QEMU_POOL_ID)) {
-			*ret_start = json_integer_value(json_object_get(data, "addr"));
-			*ret_size = json_integer_value(json_object_get(data, "size"));
-			error = 0;
-		}
-	}
-	if (error)
-		czone_fail(error, "QEMU does not list the pool among its memory devices: %.200s", text);
-	json_decref(reply);
-	free(text);
-	return error;
-}
-
 /* The console's last lines, for an error text: what a guest that did not come up said. */
 static void console_tail(const char *path, char *buffer, size_t size)
 {
@@ -256,6 +231,7 @@ static void domain_free(struct host_domain *d)
 		virConnectClose(d->connection);
 	if (d->own_loop)
 		event_loop_put();
+	pthread_mutex_destroy(&d->growing);
 	pthread_mutex_destroy(&d->lock);
 	free(d->console);
 	free(d->socket);
@@ -298,6 +274,48 @@ int host_vm_detach(struct host_vm *host)
 	return 0;
 }
 
+/* A reference on the domain, or NULL when it is stopped or let go. */
+static virDomainPtr domain_get(struct host_domain *d)
+{
+	virDomainPtr domain;
+
+	pthread_mutex_lock(&d->lock);
+	domain = d->domain;
+	if (domain)
+		virDomainRef(domain);
+	pthread_mutex_unlock(&d->lock);
+	return domain;
+}
+
+int host_vm_grow(struct host_vm *host, uint64_t bytes, uint32_t timeout_ms)
+{
+	uint64_t deadline = now_ms() + timeout_ms, now, start = 0;
+	struct timespec until = at_ms(deadline);
+	struct host_domain *d = host->domain;
+	virDomainPtr domain;
+	int error;
+
+	if (!d)
+		return czone_fail(-EOPNOTSUPP, "whoever runs the VM must add memory to it");
+	if (pthread_mutex_clocklock(&d->growing, CLOCK_MONOTONIC, &until))
+		return czone_fail(-EBUSY, "another call makes the pool larger");
+	domain = domain_get(d);
+	if (!domain) {
+		error = czone_fail(-ESHUTDOWN, "the VM has gone");
+	} else {
+		error = hotplug_pool(domain, host->device, bytes, timeout_ms, &start);
+		virDomainFree(domain);
+	}
+	/* the size of the host's pages is told to a guest once, and is that of the first pool */
+	if (!error)
+		error = device_add_pool(host->device, start, bytes, 12);
+	now = now_ms();
+	if (!error)
+		error = device_wait_pool(host->device, start, now < deadline ? deadline - now : 1);
+	pthread_mutex_unlock(&d->growing);
+	return error;
+}
+
 void host_vm_close(struct host_vm *host)
 {
 	if (!host)
@@ -314,17 +332,14 @@ void host_vm_close(struct host_vm *host)
 /* Let QEMU hold a descriptor of ours, for as long as it lives. */
 static int give_fd(virDomainPtr domain, const char *name, int fd)
 {
-	char *command = format("{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"%s\"}}", name);
-	char *reply = NULL;
-	int error = command ? 0 : -ENOMEM;
+	json_t *answer = NULL;
+	int error = monitor_ask(domain, "getfd", json_pack("{s:s}", "fdname", name), fd,
+				MONITOR_TIMEOUT_MS, &answer);
 
-	if (!error && virDomainQemuMonitorCommandWithFiles(domain, command, 1, &fd, NULL, NULL,
-							   &reply, 0) < 0)
-		error = libvirt_fail(-EIO, "handing the device over to QEMU");
-	else if (!error && strstr(reply, "\"error\""))
-		error = czone_fail(-EIO, "QEMU does not take a descriptor: %.200s", reply);
-	free(command);
-	free(reply);
+	if (!error && monitor_error(answer))
+		error = czone_fail(-EIO, "QEMU does not take a descriptor: %s",
+				   monitor_error(answer));
+	json_decref(answer);
 	return error;
 }
 
@@ -460,7 +475,7 @@ static int start_domain(struct host_vm *host, const struct czone_vm_opts *o, con
 		return libvirt_fail(-EIO, "starting the VM");
 	error = hand_over(host);
 	if (!error)
-		error = pool_address(d->domain, &pool_start, &pool_size);
+		error = hotplug_first_pool(d->domain, MONITOR_TIMEOUT_MS, &pool_start, &pool_size);
 	if (!error)
 		error = device_set_report_shift(host->device, report_shift);
 	if (!error)
@@ -513,6 +528,7 @@ static struct host_vm *new_host(struct czone_vm *vm)
 		return NULL;
 	}
 	pthread_mutex_init(&host->domain->lock, NULL);
+	pthread_mutex_init(&host->domain->growing, NULL);
 	return host;
 }
 

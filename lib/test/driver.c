@@ -166,7 +166,7 @@ static uint32_t free_run(struct test *t, uint32_t start, uint32_t max)
 {
 	uint32_t n = 0;
 
-	while (n < max && start + n < POOL_BLOCKS && t->owner[start + n] == &t->pool)
+	while (n < max && start + n < t->blocks && t->owner[start + n] == &t->pool)
 		n++;
 	return n;
 }
@@ -179,7 +179,7 @@ static int add_blocks(struct test *t, struct test_zone *zone, uint64_t n)
 	if (n * BLOCK_PAGES > t->pool.pages[PAGE_FREE])
 		return czone_fail(-ENOSPC, "the pool has %" PRIu64 " MiB left, not %" PRIu64,
 				  t->pool.pages[PAGE_FREE] * TEST_PAGE >> 20, n * CZONE_BLOCK >> 20);
-	for (uint32_t block = 0; block < POOL_BLOCKS; block++) {
+	for (uint32_t block = 0; block < t->blocks; block++) {
 		if (t->owner[block] == zone)
 			end = block + 1;
 	}
@@ -187,7 +187,7 @@ static int add_blocks(struct test *t, struct test_zone *zone, uint64_t n)
 		start = end;
 	while (n) {
 		run = free_run(t, start, n);
-		for (uint32_t block = 0; block < POOL_BLOCKS && run < n; block++) {
+		for (uint32_t block = 0; block < t->blocks && run < n; block++) {
 			uint32_t length = free_run(t, block, n);
 
 			if (length > run) {
@@ -217,7 +217,7 @@ static int give_up_free_blocks(struct test *t, struct test_zone *zone, uint64_t 
 	uint64_t all = UINT64_MAX;
 	int r = test_give_back(t, zone, &all, ret_returned);
 
-	for (uint32_t block = 0; r == 0 && block < POOL_BLOCKS; block++) {
+	for (uint32_t block = 0; r == 0 && block < t->blocks; block++) {
 		if (t->owner[block] == zone && block_is_free(t, block))
 			test_set_owner(t, block, &t->pool);
 	}
@@ -245,6 +245,22 @@ static void evacuate(struct test *t, struct test_zone *from, struct test_zone *t
 			result[CZONE_RESULT_MIGRATED] += TEST_PAGE;
 		}
 	}
+}
+
+static int test_grow(struct czone_vm *vm, uint64_t bytes, uint32_t timeout_ms)
+{
+	struct test *t;
+	int r;
+
+	(void)timeout_ms;
+	r = test_enter(vm, "grow", &t);
+	if (r < 0)
+		return r;
+	if (bytes / CZONE_BLOCK > BLOCKS_MAX - t->blocks)
+		r = czone_fail(-ENOSPC, "the pool of a test VM has 64 GiB at most");
+	else
+		r = test_memory_grow(t, bytes / CZONE_BLOCK);
+	return test_leave(t, r);
 }
 
 /* ---- the life of a zone */
@@ -302,7 +318,7 @@ static int shrink(struct test *t, struct test_zone *zone, uint64_t n)
 		return czone_fail(-EBUSY, "resize of zone %" PRIu32 ": tasks use %" PRIu64
 				  " KiB, which do not fit into less than %" PRIu64 " KiB", zone->id,
 				  used * TEST_PAGE >> 10, rest * TEST_PAGE >> 10);
-	for (uint32_t block = POOL_BLOCKS; n; block--) {
+	for (uint32_t block = t->blocks; n; block--) {
 		if (t->owner[block - 1] == zone) {
 			test_set_owner(t, block - 1, &leaving);
 			n--;
@@ -311,7 +327,7 @@ static int shrink(struct test *t, struct test_zone *zone, uint64_t n)
 	evacuate(t, &leaving, zone, result);
 	r = give_up_free_blocks(t, &leaving, &returned);
 	zone->returned += returned;
-	for (uint32_t block = 0; block < POOL_BLOCKS; block++) {
+	for (uint32_t block = 0; block < t->blocks; block++) {
 		if (t->owner[block] == &leaving)	/* could not be punched */
 			test_set_owner(t, block, zone);
 	}
@@ -441,13 +457,13 @@ static size_t list_extents(struct test *t, const struct test_zone *zone,
 	bool inside = false;
 	size_t n = 0;
 
-	for (uint32_t block = 0; block < POOL_BLOCKS; block++) {
+	for (uint32_t block = 0; block < t->blocks; block++) {
 		if (t->owner[block] != zone) {
 			inside = false;
 			continue;
 		}
 		if (!inside && n++ < max)
-			extent[n - 1] = (struct czone_extent) { POOL_START + block * CZONE_BLOCK, 0 };
+			extent[n - 1] = (struct czone_extent) { POOL_START + (block - BOOT_BLOCKS) * CZONE_BLOCK, 0 };
 		if (n <= max)
 			extent[n - 1].size += CZONE_BLOCK;
 		inside = true;
@@ -475,7 +491,7 @@ static void account(struct test *t, struct test_zone *zone, uint64_t *stat)
 
 static void account_vm(struct test *t, uint64_t *stat)
 {
-	stat[CZONE_STAT_SIZE] = POOL_BLOCKS * CZONE_BLOCK;
+	stat[CZONE_STAT_SIZE] = (t->blocks - BOOT_BLOCKS) * CZONE_BLOCK;
 	stat[CZONE_STAT_USED] = stat[CZONE_STAT_SIZE] - test_zone_pages(&t->pool) * TEST_PAGE;
 	stat[CZONE_STAT_FREE_BACKED] = 0;
 	stat[CZONE_STAT_FREE_UNBACKED] = test_zone_pages(&t->pool) * TEST_PAGE;
@@ -543,7 +559,7 @@ static int test_host_resident(struct czone_vm *vm, const struct czone_extent *ex
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < n; i++) {
-		uint32_t first = (extent[i].start - POOL_START) / TEST_PAGE;
+		uint32_t first = (extent[i].start - POOL_START) / TEST_PAGE + BOOT_BLOCKS * BLOCK_PAGES;
 
 		bytes += test_resident(t, first, first + extent[i].size / TEST_PAGE);
 	}
@@ -559,8 +575,8 @@ static int test_host_stats(struct czone_vm *vm, struct czone_vm_stats *stats)
 	if (r < 0)
 		return r;
 	/* no process of its own: host_pss stays unknown and pid 0 */
-	stats->host_pool = test_resident(t, 0, POOL_BLOCKS * BLOCK_PAGES);
-	stats->host_boot = test_resident(t, POOL_BLOCKS * BLOCK_PAGES, PAGES);
+	stats->host_boot = test_resident(t, 0, BOOT_BLOCKS * BLOCK_PAGES);
+	stats->host_pool = test_resident(t, BOOT_BLOCKS * BLOCK_PAGES, t->blocks * BLOCK_PAGES);
 	return test_leave(t, 0);
 }
 
@@ -598,6 +614,7 @@ const struct czone_driver czone_test_driver = {
 	.name = "test",
 	.close = test_close,
 	.stop = test_stop,
+	.grow = test_grow,
 	.create = test_create,
 	.attach = test_attach,
 	.resize = test_resize,
@@ -629,7 +646,7 @@ int czone_test_open(struct czone_vm *vm)
 }
 
 static const char *const calls[] = {
-	"create", "attach", "resize", "reclaim", "destroy", "stats", "ranges", "list",
+	"create", "attach", "resize", "reclaim", "destroy", "stats", "ranges", "list", "grow",
 };
 
 int czone_test_fail(czone_vm *vm, const char *call, int error)

@@ -8,34 +8,74 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILE_SIZE ((uint64_t)PAGES * TEST_PAGE)
+static uint64_t file_size(uint32_t blocks)
+{
+	return blocks * CZONE_BLOCK;
+}
+
+/* From now on there are so many blocks, or as before. */
+static int set_blocks(struct test *t, uint32_t blocks)
+{
+	uint64_t size = file_size(blocks);
+	void *map = MAP_FAILED;
+
+	if (!ftruncate(t->fd, size)) {
+		if (t->blocks)
+			map = mremap(t->map, file_size(t->blocks), size, MREMAP_MAYMOVE);
+		else
+			map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+				   t->fd, 0);
+	}
+	if (map == MAP_FAILED) {
+		int error = -errno;
+
+		if (ftruncate(t->fd, file_size(t->blocks)))
+			czone_log(CZONE_LOG_WARNING, "test VM: ftruncate: %s", strerror(errno));
+		return czone_fail(error, "test VM: a file of %llu MiB, and room to map it: %s",
+				  (unsigned long long)size >> 20, strerror(-error));
+	}
+	t->map = map;
+	t->blocks = blocks;
+	return 0;
+}
+
+static void give(struct test *t, struct test_zone *zone, uint32_t first, uint32_t blocks)
+{
+	for (uint32_t block = first; block < first + blocks; block++)
+		t->owner[block] = zone;
+	zone->pages[PAGE_FREE] += (uint64_t)blocks * BLOCK_PAGES;
+}
 
 int test_memory_open(struct test *t)
 {
+	int r;
+
 	t->fd = memfd_create("czone-test", MFD_CLOEXEC);
 	if (t->fd < 0)
 		return czone_fail(-errno, "test VM: memfd_create: %s", strerror(errno));
-	t->map = MAP_FAILED;
-	if (ftruncate(t->fd, FILE_SIZE) == 0)
-		t->map = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-			      t->fd, 0);
-	if (t->map == MAP_FAILED) {
-		int error = -errno;
-
+	r = set_blocks(t, BOOT_BLOCKS + POOL_BLOCKS);
+	if (r < 0) {
 		close(t->fd);
-		return czone_fail(error, "test VM: a file of %llu MiB, and room to map it: %s",
-				  (unsigned long long)FILE_SIZE >> 20, strerror(-error));
+		return r;
 	}
-	for (uint32_t block = 0; block < BLOCKS; block++)
-		t->owner[block] = block < POOL_BLOCKS ? &t->pool : &t->boot;
-	t->pool.pages[PAGE_FREE] = (uint64_t)POOL_BLOCKS * BLOCK_PAGES;
-	t->boot.pages[PAGE_FREE] = (uint64_t)BOOT_BLOCKS * BLOCK_PAGES;
+	give(t, &t->boot, 0, BOOT_BLOCKS);
+	give(t, &t->pool, BOOT_BLOCKS, POOL_BLOCKS);
 	return 0;
+}
+
+int test_memory_grow(struct test *t, uint32_t blocks)
+{
+	uint32_t first = t->blocks;
+	int r = set_blocks(t, first + blocks);
+
+	if (r == 0)
+		give(t, &t->pool, first, blocks);
+	return r;
 }
 
 void test_memory_close(struct test *t)
 {
-	munmap(t->map, FILE_SIZE);
+	munmap(t->map, file_size(t->blocks));
 	close(t->fd);
 }
 
@@ -69,7 +109,7 @@ bool test_take_page(struct test *t, struct test_zone *zone, enum page_state stat
 {
 	uint32_t page = *cursor;
 
-	while (page < PAGES) {
+	while (page < t->blocks * BLOCK_PAGES) {
 		if (test_page_zone(t, page) != zone) {
 			page = (page / BLOCK_PAGES + 1) * BLOCK_PAGES;
 		} else if (t->state[page] != PAGE_FREE) {
@@ -135,7 +175,7 @@ uint64_t test_free_backed(struct test *t, struct test_zone *zone)
 {
 	uint64_t pages = 0;
 
-	for (uint32_t block = 0; block < BLOCKS; block++) {
+	for (uint32_t block = 0; block < t->blocks; block++) {
 		uint32_t page = block * BLOCK_PAGES, end = page + BLOCK_PAGES, run_end;
 
 		if (t->owner[block] != zone)
@@ -172,7 +212,7 @@ int test_give_back(struct test *t, struct test_zone *zone, uint64_t *left, uint6
 	uint64_t before = test_allocated(t), returned;
 	int r = 0;
 
-	for (uint32_t block = 0; block < BLOCKS && *left && r == 0; block++) {
+	for (uint32_t block = 0; block < t->blocks && *left && r == 0; block++) {
 		uint32_t page = block * BLOCK_PAGES, end = page + BLOCK_PAGES, run_end;
 
 		if (t->owner[block] != zone)

@@ -12,10 +12,10 @@
 
 #define TEST_PAGE	4096u
 #define BLOCK_PAGES	((uint32_t)(CZONE_BLOCK / TEST_PAGE))
-#define POOL_BLOCKS	1024u		/* 4 GiB */
 #define BOOT_BLOCKS	64u		/* 256 MiB */
-#define BLOCKS		(POOL_BLOCKS + BOOT_BLOCKS)
-#define PAGES		(BLOCKS * BLOCK_PAGES)
+#define POOL_BLOCKS	1024u		/* 4 GiB to begin with */
+#define POOL_BLOCKS_MAX	16384u		/* 64 GiB */
+#define BLOCKS_MAX	(BOOT_BLOCKS + POOL_BLOCKS_MAX)
 #define POOL_START	((uint64_t)4 << 30)	/* where a guest would see the pool */
 
 enum page_state {
@@ -41,10 +41,11 @@ struct test {
 	const char *fail_call;	/* what is to fail next, NULL: anything */
 	int fail_error;		/* and how, 0: nothing is */
 
-	int fd;			/* the pool, and after it the boot memory */
+	int fd;			/* the boot memory, and after it the pool */
 	char *map;
-	uint8_t state[PAGES];	/* enum page_state */
-	struct test_zone *owner[BLOCKS];	/* never NULL */
+	uint32_t blocks;	/* of both */
+	uint8_t state[BLOCKS_MAX * BLOCK_PAGES];	/* enum page_state */
+	struct test_zone *owner[BLOCKS_MAX];	/* of those that there are: never NULL */
 	struct test_zone pool;	/* owns the blocks that no zone has */
 	struct test_zone boot;
 	struct test_zone *zones;
@@ -80,10 +81,13 @@ char *test_cgroup(const char *path);
 /* Where the memory of a cgroup's tasks comes from. */
 struct test_zone *test_zone_of(struct test *t, const char *cgroup);
 
-/* ---- memory.c; all but these two under the lock */
+/* ---- memory.c; all but the first two under the lock */
 
 int test_memory_open(struct test *t);
 void test_memory_close(struct test *t);
+
+/* So many more blocks for the pool. */
+int test_memory_grow(struct test *t, uint32_t blocks);
 
 static inline struct test_zone *test_page_zone(const struct test *t, uint32_t page)
 {

@@ -94,7 +94,10 @@ Test(vm_start, says_which_option_is_wrong)
 	opts.kernel = "/nonexistent/kernel";
 	opts.pool_bytes = 100 * MIB;
 	refused(czone_vm_start(&opts, &started), -EINVAL, "pool_bytes is 104857600");
-	opts.pool_bytes = 0;
+	opts.pool_bytes = 256 * MIB;
+	opts.pool_max_bytes = 128 * MIB;
+	refused(czone_vm_start(&opts, &started), -EINVAL, "pool_max_bytes");
+	opts.pool_bytes = opts.pool_max_bytes = 0;
 	opts.pool_backing = CZONE_POOL_FILE;
 	refused(czone_vm_start(&opts, &started), -EINVAL, "pool_dir");
 	opts.pool_backing = 9;
@@ -519,6 +522,23 @@ Test(idle, of_a_side_that_cannot, .init = guest, .fini = end)
 
 	refused(czone_set_idle_return(zone, NULL), -EOPNOTSUPP, "fake");
 	czone_unref(zone);
+}
+
+/* ---- pool */
+
+Test(pool, grows_as_it_was_asked_to, .init = host, .fini = end)
+{
+	refused(czone_pool_grow(NULL, CZONE_POOL_STEP, 0), -EINVAL, "vm is NULL");
+	refused(czone_pool_grow(vm, 0, 0), -EINVAL, "128 MiB");
+	refused(czone_pool_grow(vm, CZONE_POOL_STEP + CZONE_BLOCK, 0), -EINVAL, "138412032");
+	cr_assert_eq(czone_pool_grow(vm, 2 * CZONE_POOL_STEP, 0), 0);
+	cr_assert_eq(fake.bytes, 2 * CZONE_POOL_STEP);
+	cr_assert_eq(fake.timeout_ms, CZONE_TIMEOUT_DEFAULT_MS);
+}
+
+Test(pool, is_not_the_guests_to_make_larger, .init = guest, .fini = end)
+{
+	refused(czone_pool_grow(vm, CZONE_POOL_STEP, 0), -EOPNOTSUPP, "host");
 }
 
 /* ---- destroy */

@@ -83,6 +83,10 @@ Test(async, every_call_on_a_test_vm, .init = open_vm, .fini = close_vm)
 	cr_assert_eq(dispatched(&o), 0, "%s", o.detail);
 	cr_assert_eq(czone_resize_async(zone, 16 * MIB, 0, DONE(o)), 0);
 	cr_assert_eq(dispatched(&o), 0);
+	cr_assert_eq(czone_pool_grow_async(vm, 128 * MIB, 0, DONE(o)), 0);
+	cr_assert_eq(dispatched(&o), 0);
+	cr_assert_eq(czone_pool_grow_async(vm, MIB, 0, DONE(o)), 0);
+	cr_assert_eq(dispatched(&o), -EINVAL);
 	cr_assert_eq(czone_test_start(vm, "/a", &task), 0);
 	cr_assert_eq(czone_test_fill(task, 0, 8 * MIB, 1), 0);
 	cr_assert_eq(czone_test_discard(task, 0, 4 * MIB), 0);
@@ -147,6 +151,7 @@ Test(async, bad_arguments_never_start, .init = open_vm, .fini = close_vm)
 	cr_assert_eq(czone_attach_cgroup_async(zone, "a", 0, 0, NULL, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_attach_cgroup_async(zone, "/a", 0, 0, &attached, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_resize_async(NULL, 1, 0, note, NULL, NULL), -EINVAL);
+	cr_assert_eq(czone_pool_grow_async(NULL, 128 * MIB, 0, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_reclaim_async(NULL, 1, NULL, &bytes, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_reclaim_async(zone, 1, &bad, &bytes, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_vm_reclaim_async(NULL, 1, NULL, &bytes, note, NULL, NULL), -EINVAL);

@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <czone.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -174,14 +176,17 @@ Test(device, threads_block_all_signals)
 {
 	unsigned int device_threads = 0;
 	char path[64], line[256];
+	struct dirent *entry;
+	DIR *tasks;
 
 	fe_open(&fe);
-	for (int tid = getpid(); tid < getpid() + 200; tid++) {
+	tasks = opendir("/proc/self/task");
+	while ((entry = readdir(tasks))) {
 		unsigned long long blocked = 0;
 		bool ours = false;
 		FILE *f;
 
-		snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", entry->d_name);
 		f = fopen(path, "r");
 		if (!f)
 			continue;
@@ -197,6 +202,7 @@ Test(device, threads_block_all_signals)
 		blocked |= BIT(8) | BIT(18) | BIT(31) | BIT(32);
 		cr_assert_eq(blocked, ~0ull, "%llx", blocked);
 	}
+	closedir(tasks);
 	cr_assert_eq(device_threads, 3);
 	fe_close(&fe);
 }
@@ -993,6 +999,89 @@ Test(device, guest_that_refuses_the_pool)
 	fe_post_events(&fe, 0, 16);
 	fe_guest_start(&fe);
 	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), -ENOMEM);
+	fe_close(&fe);
+}
+
+/* A second pool, in the same file: it is the guest's view of it that counts. */
+#define MORE (POOL + POOL_SIZE)
+#define MORE_SIZE (32 * MIB)
+#define USER_MORE (USER_POOL + POOL_SIZE)
+
+static int more_fd;
+
+static void plug_more(void)
+{
+	more_fd = memfd_create("more", MFD_CLOEXEC);
+	cr_assert_geq(more_fd, 0);
+	cr_assert_eq(ftruncate(more_fd, MORE_SIZE), 0);
+	fe_add_region(&fe, MORE, MORE_SIZE, USER_MORE, 0, more_fd);
+}
+
+Test(device, pool_that_grows)
+{
+	struct virtio_czone_report_status status;
+	uint64_t pool, boot;
+
+	fe_boot(&fe);
+	cr_assert_eq(device_pool_state(fe.device, POOL), 1);
+	cr_assert_eq(device_pool_state(fe.device, MORE), -ENOENT);
+	plug_more();
+	cr_assert_eq(fe_report(&fe, 1, &(struct device_range){ MORE, MIB }, 1).status, EFAULT);
+	cr_assert_eq(device_add_pool(fe.device, MORE, MORE_SIZE, 12), 0);
+	cr_assert_eq(device_wait_pool(fe.device, MORE, LIMIT_MS), 0);
+	cr_assert_eq(fe.offers, 2);
+	cr_assert_eq(fe.offer_flags, VIRTIO_CZONE_REGION_ZERO);
+	cr_assert_eq(device_add_pool(fe.device, MORE, MORE_SIZE, 12), 0, "it is the same one");
+	cr_assert_eq(device_add_pool(fe.device, MORE, MIB, 12), -EINVAL);
+	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), 0);
+	cr_assert_eq(fe.offers, 2);
+
+	cr_assert_eq(fallocate(more_fd, 0, 0, 4 * MIB), 0);
+	cr_assert_eq(device_allocated(fe.device, &pool, &boot), 0);
+	cr_assert_eq(pool, 4 * MIB);
+	status = fe_report(&fe, 1, (struct device_range[]){ { POOL, MIB }, { MORE, 3 * MIB } }, 2);
+	cr_assert_eq(status.status, 0);
+	cr_assert_eq(status.bytes, 3 * MIB);
+	cr_assert_eq(fe_allocated(more_fd), MIB);
+	close(more_fd);
+	fe_close(&fe);
+}
+
+Test(device, guest_that_refuses_what_was_added)
+{
+	fe_boot(&fe);
+	fe.add_region_status = ENOMEM;
+	plug_more();
+	cr_assert_eq(device_add_pool(fe.device, MORE, MORE_SIZE, 12), 0);
+	cr_assert_eq(device_wait_pool(fe.device, MORE, LIMIT_MS), -ENOMEM);
+	cr_assert_eq(device_pool_state(fe.device, MORE), -ENOMEM);
+	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), 0, "it has the first one");
+	cr_assert_eq(ping(LIMIT_MS), 0);
+
+	fe.add_region_status = 0;
+	cr_assert_eq(device_add_pool(fe.device, MORE, MORE_SIZE, 12), 0);
+	cr_assert_eq(device_wait_pool(fe.device, MORE, LIMIT_MS), 0);
+	cr_assert_eq(fe.offers, 3);
+	close(more_fd);
+	fe_close(&fe);
+}
+
+Test(device, pool_that_nobody_takes_in_time)
+{
+	fe_boot(&fe);
+	cr_assert_eq(device_add_pool(fe.device, MORE, MORE_SIZE, 12), 0);
+	cr_assert_eq(device_wait_pool(fe.device, MORE, 50), -ETIMEDOUT);
+	fe_guest_stop(&fe);
+	fe_driver_stop(&fe, NULL);
+	cr_assert_eq(device_wait_pool(fe.device, MORE, 50), -ETIMEDOUT);
+	cr_assert(strstr(czone_error_detail(), "driver"));
+	plug_more();
+	fe.keeps = POOL_SIZE;
+	fe_driver_start(&fe, NULL);
+	fe_post_events(&fe, 0, 16);
+	fe_guest_start(&fe);
+	cr_assert_eq(device_wait_pool(fe.device, MORE, LIMIT_MS), 0);
+	close(more_fd);
 	fe_close(&fe);
 }
 

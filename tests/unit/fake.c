@@ -124,6 +124,15 @@ static int fake_reclaim(struct czone_vm *vm, uint32_t id, uint64_t bytes, uint32
 	return done(fake, 0);
 }
 
+static int fake_grow(struct czone_vm *vm, uint64_t bytes, uint32_t timeout_ms)
+{
+	struct fake *fake = lock(vm);
+
+	fake->bytes = bytes;
+	fake->timeout_ms = timeout_ms;
+	return done(fake, 0);
+}
+
 static int fake_set_idle(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, uint64_t floor,
 			 uint32_t timeout_ms)
 {
@@ -263,6 +272,7 @@ const struct czone_driver fake_host_driver = {
 	.destroy = fake_destroy,
 	.reclaim = fake_reclaim,
 	.set_idle = fake_set_idle,
+	.grow = fake_grow,
 	.stats = fake_stats,
 	.next = fake_next,
 	.extents = fake_extents,

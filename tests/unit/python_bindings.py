@@ -47,7 +47,7 @@ class Coverage(unittest.TestCase):
         self.assertEqual(unbound, REFERENCES | asynchronous)
         # coroutines stand for these
         other_names = {"create": "create", "list": "zones", "lookup": "lookup",
-                       "set_target": "set_target"}
+                       "pool_grow": "grow_pool", "set_target": "set_target"}
         for name in asynchronous:
             call = name[len("czone_"):-len("_async")]
             cls = czone.VM if call.startswith("vm_") or call in other_names else czone.Zone

@@ -94,6 +94,19 @@ class Life(OnTestVM):
             zone.stats()
         self.assertEqual(self.vm.stats().zones, 0)
 
+    def test_the_pool_grows(self):
+        with czone.open("test:///default") as vm:
+            size = vm.stats().pool_size
+            vm.grow_pool(3 * czone.POOL_STEP)
+            self.assertEqual(vm.stats().pool_size, size + 3 * czone.POOL_STEP)
+            with self.assertRaises(czone.Error) as caught:
+                vm.grow_pool(1)
+            self.assertEqual(caught.exception.errno, errno.EINVAL)
+            vm.fail_next("grow", errno.ENOSPC)
+            with self.assertRaises(czone.Error) as caught:
+                vm.grow_pool(czone.POOL_STEP)
+            self.assertEqual(caught.exception.errno, errno.ENOSPC)
+
     def test_grows_and_shrinks(self):
         zone = self.vm.create(1)
         self.assertEqual(zone.stats().size, czone.BLOCK)

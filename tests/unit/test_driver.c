@@ -483,6 +483,35 @@ Test(test, a_pool_in_pieces_is_used_up)
 	destroy(zone);
 }
 
+Test(test, the_pool_grows_for_good)
+{
+	czone *first = create(POOL, "/a"), *second;
+	czone_test_task *task = start("/a"), *other = start("/b");
+
+	works(czone_test_fill(task, 0, 8 * MIB, 3));
+	refused(try_create(4 * MIB, "/b", 0, &second), -ENOSPC, "0 MiB left");
+	works(czone_pool_grow(vm, 256 * MIB, 0));
+	cr_assert_eq(stats_of_vm().pool_size, POOL + 256 * MIB);
+	cr_assert_eq(stats_of_vm().host_pool, 8 * MIB);
+	second = create(256 * MIB, "/b");
+	works(czone_test_fill(other, 0, 256 * MIB, 4));
+	expect_bytes(task, 0, 8 * MIB, 3);
+	expect_bytes(other, 255 * MIB, MIB, 4);
+	cr_assert_eq(stats_of(second).host_resident, 256 * MIB);
+
+	refused(czone_pool_grow(vm, 64 * 1024 * MIB, 0), -ENOSPC, "64 GiB");
+	refused(czone_pool_grow(vm, MIB, 0), -EINVAL, "1048576 is not a multiple of 128 MiB");
+	refused(czone_pool_grow(vm, 0, 0), -EINVAL, "128 MiB");
+	refused(czone_pool_grow(NULL, 128 * MIB, 0), -EINVAL, "vm is NULL");
+	czone_test_exit(task);
+	czone_test_exit(other);
+	destroy(first);
+	destroy(second);
+	cr_assert_eq(stats_of_vm().host_pool, 0);
+	works(czone_pool_grow(vm, 64 * 1024 * MIB - POOL - 256 * MIB, 0));
+	destroy(create(64 * 1024 * MIB, NULL));
+}
+
 Test(test, shrinking_moves_what_is_in_use)
 {
 	czone *zone = create(16 * MIB, "/a");
@@ -682,6 +711,8 @@ static int call(const char *name, czone *zone)
 		r = czone_ranges(zone, &range, 1);
 	else if (!strcmp(name, "list"))
 		r = czone_list(vm, &id, 1);
+	else if (!strcmp(name, "grow"))
+		r = czone_pool_grow(vm, CZONE_POOL_STEP, 0);
 	else
 		r = czone_destroy(zone, 0, 0, NULL);
 	cr_assert(r >= 0 || (returned == 77 || r == -ETIMEDOUT), "%s: an output was touched", name);
@@ -693,7 +724,7 @@ static const struct { const char *call, *name; } failures[] = {
 	{ "create", "create" }, { "attach", "attach" }, { "resize", "resize" },
 	{ "reclaim", "reclaim" }, { "vm_reclaim", "reclaim" }, { "stats", "stats" },
 	{ "vm_stats", "stats" }, { "lookup", "stats" }, { "ranges", "ranges" },
-	{ "list", "list" }, { "destroy", "destroy" },
+	{ "list", "list" }, { "grow", "grow" }, { "destroy", "destroy" },
 };
 
 Test(test, a_call_fails_once_as_it_was_told)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A process that serves a VM, for a test to kill: evaluates the lines that it reads."""
+import errno
 import json
 import os
 import pathlib
@@ -11,16 +12,24 @@ import czone
 MIB = 1 << 20
 
 
-def serve(how, directory):
+def attempt(call):
+    """(name of the error, its text), or (None, the result)."""
+    try:
+        return None, call()
+    except czone.Error as error:
+        return errno.errorcode[error.errno], error.strerror
+
+
+def serve(how, directory, options):
     image = pathlib.Path(os.environ["CZONE_MICROVM"])
     if how == "start":
         vm = czone.VM.start(
             state_dir=directory, name="vm", kernel=os.environ["CZONE_KERNEL"],
-            initrd=image / "initrd.gz", disks=[f"ro:{image}/rootfs.img"], pool_bytes=2 << 30,
-            channel=directory + "/exec", cmdline="loglevel=7")
+            initrd=image / "initrd.gz", disks=[f"ro:{image}/rootfs.img"],
+            channel=directory + "/exec", cmdline="loglevel=7", **{"pool_bytes": 2 << 30, **options})
     else:
         vm = czone.VM.attach(state_dir=directory, name="vm", timeout=30)
-    names = {"vm": vm, "czone": czone}
+    names = {"vm": vm, "czone": czone, "attempt": attempt}
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(eval(line, names), default=str), flush=True)   # of our own test
@@ -29,9 +38,9 @@ def serve(how, directory):
 class Server:
     """Such a process, as seen by a test."""
 
-    def __init__(self, how, directory):
+    def __init__(self, how, directory, **options):
         self.process = subprocess.Popen(
-            [sys.executable, "-B", __file__, how, str(directory)], stdin=subprocess.PIPE,
+            [sys.executable, "-B", __file__, how, str(directory), json.dumps(options)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != "ready\n":
             raise RuntimeError(self.process.communicate(timeout=60)[1])
@@ -54,4 +63,4 @@ class Server:
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))

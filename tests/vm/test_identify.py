@@ -3,10 +3,8 @@
 
 Once on host pages of 4 KiB, once on 2 MiB. Needs punch-fails.so preloaded, as CTest does it.
 """
-import base64
 import contextlib
 import ctypes
-import gzip
 import os
 import pathlib
 import re
@@ -17,9 +15,9 @@ import time
 import czone
 import pytest
 
+from maps import PAGE, Maps
 from microvm import MIB, Container, MicroVM
 
-PAGE = 4096
 POOL = 1 << 30
 LOAD_S = int(os.environ.get("CZONE_IDENTIFY_SECONDS", "15"))
 
@@ -30,62 +28,6 @@ def host_refuses(every):
         ctypes.c_int.in_dll(ctypes.CDLL(None), "punch_fails").value = every
     except ValueError:
         pytest.fail("punch-fails.so is not preloaded")
-
-
-class Maps:
-    """Maps of the pool as integers: bit n is page n. Without the memory map at its head."""
-
-    def __init__(self, microvm):
-        self.guest = microvm.guest
-        line = microvm.guest.run("grep 'RAM (czone)' /proc/iomem")
-        self.start, end = (int(x, 16) for x in re.match(r"(\w+)-(\w+)", line).groups())
-        assert end + 1 - self.start == POOL
-        meta = -(-POOL // 64 // (4 * MIB)) * 4 * MIB
-        self.mask = ((1 << POOL // PAGE) - 1) >> meta // PAGE << meta // PAGE
-        self.fd = self._open(microvm.vm.stats().pid)
-
-    @staticmethod
-    def _open(pid):
-        """The pool's file, by its size, through QEMU's descriptor of it."""
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            path = f"/proc/{pid}/fd/{name}"
-            try:
-                if os.path.isfile(path) and os.stat(path).st_size == POOL:
-                    return os.open(path, os.O_RDONLY)
-            except OSError:
-                pass
-        raise AssertionError("QEMU has no file of the pool's size")
-
-    def _read(self, name):
-        text = self.guest.run(f"gzip -c /sys/kernel/debug/czone/{name} | base64 | tr -d '\\n'")
-        data = gzip.decompress(base64.b64decode(text))
-        assert len(data) == POOL // PAGE // 8
-        return int.from_bytes(data, "little") & self.mask
-
-    def backed(self):
-        return self._read("backed")
-
-    def zero(self):
-        return self._read("zero")
-
-    def host(self):
-        bits, at = 0, 0
-        while at < POOL:
-            try:
-                data = os.lseek(self.fd, at, os.SEEK_DATA)
-            except OSError:     # ENXIO: none
-                break
-            at = os.lseek(self.fd, data, os.SEEK_HOLE)
-            bits |= ((1 << (at - data) // PAGE) - 1) << data // PAGE
-        return bits & self.mask
-
-    def check_same(self):
-        guest, host = self.backed(), self.host()
-        print(f"backed: {guest.bit_count()} pages")
-        same = guest == host    # not for pytest to print
-        assert same, f"{(guest & ~host).bit_count()} pages are not resident that the " \
-            f"guest counts as backed, {(host & ~guest).bit_count()} are that it does not"
-        return guest.bit_count()
 
 
 @contextlib.contextmanager
@@ -116,9 +58,9 @@ def microvm(request):
 
 @pytest.fixture(scope="module")
 def maps(microvm):
-    maps = Maps(microvm)
+    maps = Maps(microvm.guest, microvm.vm.stats().pid)
     yield maps
-    os.close(maps.fd)
+    maps.close()
 
 
 def zero_check(container, kind, mib, seconds, seed):

@@ -46,12 +46,15 @@ from . import _czone
 
 __all__ = [
     "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "Event", "EventKind",
-    "EventLoop", "Kvm", "LogLevel", "PoolBacking", "ProbeItem", "ProbeState", "Process", "Range", "Task",
-    "VM", "VMStats", "Zone", "ZoneStats", "domain_xml", "open", "probe", "set_log", "version",
+    "EventLoop", "Kvm", "LogLevel", "POOL_STEP", "PoolBacking", "ProbeItem", "ProbeState", "Process",
+    "Range", "Task", "VM", "VMStats", "Zone", "ZoneStats", "domain_xml", "open", "probe", "set_log", "version",
 ]
 
 BLOCK = _czone.CZONE_BLOCK
 """Zones are made and resized in steps of this many bytes."""
+
+POOL_STEP = _czone.CZONE_POOL_STEP
+"""A pool grows in steps of this many bytes."""
 
 
 class Error(OSError):
@@ -701,6 +704,14 @@ class VM:
             loop.remove_reader(fd)
             self.on_event(None)
 
+    def grow_pool(self, size: int, *, timeout: Optional[float] = None) -> None:
+        """Make the pool larger, for good, by a multiple of POOL_STEP."""
+        _czone.czone_pool_grow(self._handle, size, _milliseconds(timeout))
+
+    async def grow_pool_async(self, size: int, **options) -> None:
+        """grow_pool(), while other coroutines run."""
+        await asyncio.to_thread(self.grow_pool, size, **options)
+
     async def create_async(self, size: int, **options) -> Zone:
         """create(), while other coroutines run."""
         return await asyncio.to_thread(self.create, size, **options)
@@ -715,7 +726,7 @@ class VM:
 
     def fail_next(self, call: Optional[str], error: int) -> None:
         """Test VMs: make the next create, attach, resize, reclaim, destroy, stats,
-        ranges or list (None: any) fail with this errno; 0: none after all."""
+        ranges, list or grow (None: any) fail with this errno; 0: none after all."""
         _czone.czone_test_fail(self._handle, call, -error)
 
     def stop(self) -> None:

@@ -21,12 +21,12 @@ struct zone;
 DECLARE_STATIC_KEY_FALSE(czone_key);
 
 /*
- * One pointer per MAX_PAGE_ORDER block, counted from address 0; there are
- * entries from the first region to the last one, those between regions among
- * them. An entry only ever changes from one valid zone to another: a reader
- * without zone->lock may get the zone that a page had a moment ago, never NULL.
+ * One pointer per MAX_PAGE_ORDER block, from czone_base_pfn (which is 0) on. An
+ * entry only ever changes from one valid zone to another: without zone->lock a
+ * reader may get the zone that a page had a moment ago, never NULL.
  */
 extern struct zone **czone_map;
+extern unsigned long czone_base_pfn;
 
 static inline bool czone_active(void)
 {
