@@ -24,10 +24,14 @@ static int run(const struct plain_test *test, void *parameter, size_t number)
 	pid = fork();
 	if (!pid) {
 		alarm(LIMIT_S);
+		if (test->init)
+			test->init();
 		if (test->run)
 			test->run();
 		else
 			test->run_with(parameter);
+		if (test->fini)
+			test->fini();
 		exit(0);
 	}
 	if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&

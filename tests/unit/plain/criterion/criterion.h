@@ -30,6 +30,8 @@ struct plain_test {
 	struct plain_test *next;
 	const char *suite, *name;
 	void (*run)(void);
+	void (*init)(void), (*fini)(void);	/* around it, in the same process */
+	double timeout, signal;			/* not heeded */
 	void (*run_with)(void *parameter);
 	struct criterion_test_params (*parameters)(void);
 };
@@ -47,7 +49,7 @@ void plain_add(struct plain_test *test);
 
 #define Test(s, n, ...) \
 	static void plain_##s##_##n(void); \
-	PLAIN_ADD(s, n, .run = plain_##s##_##n) \
+	PLAIN_ADD(s, n, .run = plain_##s##_##n, ##__VA_ARGS__) \
 	static void plain_##s##_##n(void)
 
 #define ParameterizedTestParameters(s, n) \
@@ -72,6 +74,7 @@ void plain_add(struct plain_test *test);
 	  PLAIN_SAY(__VA_ARGS__), abort()))
 #define cr_assert_not(what, ...) cr_assert(!(what), ##__VA_ARGS__)
 #define cr_assert_null(what, ...) cr_assert(!(what), ##__VA_ARGS__)
+#define cr_assert_not_null(what, ...) cr_assert((what) != NULL, ##__VA_ARGS__)
 #define cr_assert_eq(a, b, ...) cr_assert((a) == (b), ##__VA_ARGS__)
 #define cr_assert_neq(a, b, ...) cr_assert((a) != (b), ##__VA_ARGS__)
 #define cr_assert_lt(a, b, ...) cr_assert((a) < (b), ##__VA_ARGS__)
