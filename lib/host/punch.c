@@ -8,9 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One step: about 1 ms on 4 KiB pages, half of that in single ones; cancels wait for one. */
-#define STEP_BYTES ((uint64_t)4 << 20)
+/*
+ * One step: so many ranges, or what is done after so long. A range is at most one
+ * call, about 1 ms on 4 KiB pages. Cancels wait for a step.
+ */
 #define STEP_RANGES 64
+#define STEP_US 250
+#define CALL_BYTES ((uint64_t)4 << 20)
+#define STEP_BYTES_MIN ((uint64_t)256 << 10)	/* what is looked at before, so that little is in vain */
+#define STEP_BYTES_MAX ((uint64_t)64 << 20)	/* where pages are huge */
 /* What a queue that had nothing to do may use at once, however much others want. */
 #define CREDIT_US 10000
 /* What is sorted and merged together. */
@@ -73,9 +79,13 @@ static int by_start(const void *a, const void *b)
 /* Sort, and join what touches: neighbours are one call instead of thousands. */
 static size_t merge(struct device_range *range, size_t n)
 {
+	bool sorted = true;
 	size_t out = 0;
 
-	qsort(range, n, sizeof(*range), by_start);
+	for (size_t i = 1; i < n && sorted; i++)
+		sorted = range[i - 1].start <= range[i].start;
+	if (!sorted)
+		qsort(range, n, sizeof(*range), by_start);
 	for (size_t i = 1; i < n; i++) {
 		struct device_range *last = &range[out], *r = &range[i];
 		uint64_t last_end = last->start + last->size, end = r->start + r->size;
@@ -168,127 +178,161 @@ static void batch_end(struct punch_queue *q, void (*each)(struct punch_job *job)
 }
 
 /*
- * One step: ranges of one file, each punched by a call of its own.
- *
  * What came back is what was there before and is not there afterwards; no return
- * value is believed. To look twice at each range costs a tenth of the time of
- * single pages. So when the blocks of the whole file have fallen by no less than
- * what was there, it is all gone; only when they have not, because somebody
- * faults meanwhile or because nothing has been freed, each range is looked at again.
+ * value is believed. The blocks of the whole file fall by that, less what somebody
+ * faults meanwhile; so if they have not fallen by as much as was punched, what
+ * is in memory between the first and the last range is compared, too, where
+ * somebody faults less. To look at each range by itself would take a fifth of the time
+ * of single pages; that is done only when they are far apart.
  */
+#define SPAN_FACTOR 8
+
 struct step {
 	struct memory_file *file;
+	uint64_t file_start, file_end;	/* where the region is in it */
+	uint64_t gpa;			/* of file_start */
 	unsigned int n;
 	uint64_t size;
-	struct {
-		uint64_t offset, size, before;
-	} range[STEP_RANGES];
-	bool cached;		/* `before` is known */
+	struct device_range range[STEP_RANGES];		/* in the file, ascending */
+	struct { size_t run; uint64_t byte; } from[STEP_RANGES];	/* and in the batch */
+	uint64_t end_us;		/* when to stop */
 	int error;
 };
 
-/* The next range of the batch into the step; false when it is to be done in another one. */
+/* The file of the next range, if it is that of the step; at the beginning any is. */
+static bool step_file(struct punch_queue *q, struct step *s, uint64_t gpa)
+{
+	uint64_t offset, left;
+
+	if (s->file)
+		return gpa >= s->gpa && gpa - s->gpa < s->file_end - s->file_start;
+	s->file = memory_file_at(q->memory, gpa, &offset, &left);
+	if (!s->file)
+		return false;
+	s->gpa = gpa;
+	s->file_start = offset;
+	s->file_end = offset + left;
+	return true;
+}
+
+/* The next range of the batch into the step; false when the step has all that it can. */
 static bool step_add(struct punch_queue *q, struct step *s)
 {
 	const struct device_range *run = &q->run[q->at_run];
-	uint64_t size = run->size - q->at_byte, offset, region_left;
-	struct memory_file *file;
+	uint64_t gpa = run->start + q->at_byte, size = run->size - q->at_byte, offset;
 
-	if (s->n == STEP_RANGES || s->size >= STEP_BYTES)
-		return false;
-	file = memory_file_at(q->memory, run->start + q->at_byte, &offset, &region_left);
-	if (!file) {
-		s->error = -EFAULT;
-	} else {
-		if (size > region_left)
-			size = region_left;
+	if (step_file(q, s, gpa)) {
+		offset = s->file_start + (gpa - s->gpa);
+		if (size > s->file_end - offset)
+			size = s->file_end - offset;
 		/* end on a multiple, so that no huge page is cut in two */
-		if (size > STEP_BYTES - offset % STEP_BYTES)
-			size = STEP_BYTES - offset % STEP_BYTES;
-		if (s->file && (s->file != file || s->size + size > STEP_BYTES)) {
-			memory_file_put(file);
-			return false;
-		}
-		if (s->file)
-			memory_file_put(file);
-		s->file = file;
-		s->range[s->n].offset = offset;
-		s->range[s->n].size = size;
-		s->n++;
+		if (size > CALL_BYTES - offset % CALL_BYTES)
+			size = CALL_BYTES - offset % CALL_BYTES;
+		s->from[s->n].run = q->at_run;
+		s->from[s->n].byte = q->at_byte;
+		s->range[s->n++] = (struct device_range){ offset, size };
 		s->size += size;
+	} else if (s->file) {
+		return false;
+	} else {
+		s->error = -EFAULT;	/* the region has gone: the rest of the run is nowhere */
 	}
 	q->at_byte += size;
 	if (q->at_byte == run->size) {
 		q->at_run++;
 		q->at_byte = 0;
 	}
-	return q->at_run < q->n_runs;
+	return s->file && s->n < STEP_RANGES && s->size < q->step_bytes && q->at_run < q->n_runs;
 }
 
-static void step_punch(struct step *s)
+static int step_call(struct step *s, const struct device_range *range)
 {
-	s->cached = true;
-	for (unsigned int i = 0; i < s->n; i++) {
-		uint64_t *before = &s->range[i].before;
-
-		if (s->cached)
-			s->cached = !memory_file_cached(s->file, s->range[i].offset,
-							s->range[i].size, before);
-		if (fallocate(s->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      s->range[i].offset, s->range[i].size)) {
-			*before = 0;
-			if (!s->error)
-				s->error = -errno;
-		}
-	}
+	if (!fallocate(s->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range->start,
+		       range->size))
+		return 0;
+	if (!s->error)
+		s->error = -errno;
+	return -errno;
 }
 
-static uint64_t step_gone(const struct step *s)
+/* Bytes in memory between the first range and the last; false where the kernel cannot count. */
+static bool step_cached(const struct step *s, uint64_t *ret_bytes)
 {
+	const struct device_range *last = &s->range[s->n - 1];
+	uint64_t start = s->range[0].start;
+
+	return !memory_file_cached(s->file, start, last->start + last->size - start, ret_bytes);
+}
+
+/* Punch them, measured as one, but no more when time is over: s->n is how many it were. */
+static uint64_t step_dense(struct step *s)
+{
+	uint64_t before, after, blocks_before, blocks_after, gone = 0, size = 0;
+	bool blocks = !memory_file_allocated(s->file, &blocks_before);
+	const struct step all = *s;
+	bool cached = step_cached(&all, &before);
+	unsigned int i = 0;
+
+	do {
+		size += s->range[i].size;
+		step_call(s, &s->range[i]);
+	} while (++i < s->n && now_us() < s->end_us);
+	s->n = i;
+	if (blocks && !memory_file_allocated(s->file, &blocks_after) && blocks_before > blocks_after)
+		gone = blocks_before - blocks_after;
+	if (gone < size && cached && step_cached(&all, &after) && before > after &&
+	    before - after > gone)
+		gone = before - after;
+	return gone < size ? gone : size;
+}
+
+/* The same, each by itself. */
+static uint64_t step_sparse(struct step *s)
+{
+	struct step one = { .file = s->file };
 	uint64_t gone = 0;
+	unsigned int i = 0;
 
-	for (unsigned int i = 0; s->cached && i < s->n; i++) {
-		uint64_t before = s->range[i].before, after;
-
-		if (before && !memory_file_cached(s->file, s->range[i].offset, s->range[i].size,
-						  &after) && before > after)
-			gone += before - after;
-	}
+	do {
+		one.n = 1;
+		one.range[0] = s->range[i];
+		gone += step_dense(&one);
+	} while (++i < s->n && now_us() < s->end_us);
+	s->n = i;
+	s->error = s->error ? s->error : one.error;
 	return gone;
-}
-
-/* Punches the ranges; what came back. */
-static uint64_t step_do(struct step *s)
-{
-	uint64_t was = 0, before, after, fallen = 0;
-	int error = memory_file_allocated(s->file, &before);
-
-	step_punch(s);
-	if (!error)
-		error = memory_file_allocated(s->file, &after);
-	if (!error && before > after)
-		fallen = before - after;
-	for (unsigned int i = 0; s->cached && i < s->n; i++)
-		was += s->range[i].before;
-	if (fallen < was) {
-		uint64_t gone = step_gone(s);
-
-		fallen = gone > fallen ? gone : fallen;
-	}
-	/* more than was there: some of it was swapped out */
-	return fallen < s->size ? fallen : s->size;
 }
 
 static void batch_step(struct punch_queue *q)
 {
-	struct step s = { .n = 0 };
+	struct step s;
+	uint64_t span;
+	unsigned int n;
 
+	s.file = NULL;
+	s.n = 0;
+	s.size = 0;
+	s.error = 0;
+	s.end_us = now_us() + STEP_US;
 	while (step_add(q, &s))
 		;
-	if (s.file) {
-		q->freed += step_do(&s);
-		memory_file_put(s.file);
+	n = s.n;
+	if (n) {
+		span = s.range[n - 1].start + s.range[n - 1].size - s.range[0].start;
+		q->freed += span / SPAN_FACTOR <= s.size ? step_dense(&s) : step_sparse(&s);
 	}
+	if (s.n < n) {		/* the rest is for another step, and the next one smaller */
+		q->at_run = s.from[s.n].run;
+		q->at_byte = s.from[s.n].byte;
+		q->step_bytes /= 2;
+		if (q->step_bytes < STEP_BYTES_MIN)
+			q->step_bytes = STEP_BYTES_MIN;
+	} else if (s.size >= q->step_bytes && q->step_bytes < STEP_BYTES_MAX &&
+		   now_us() < s.end_us) {
+		q->step_bytes *= 2;
+	}
+	if (s.file)
+		memory_file_put(s.file);
 	if (s.error && !q->error)
 		q->error = s.error;
 }
@@ -391,6 +435,7 @@ void punch_queue_init(struct punch_queue *q, struct memory *memory,
 	q->memory = memory;
 	q->free_job = free_job;
 	q->last = &q->first;
+	q->step_bytes = CALL_BYTES;
 }
 
 void punch_submit(struct punch_queue *q, struct punch_job *job)

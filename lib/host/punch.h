@@ -40,6 +40,7 @@ struct punch_queue {
 	size_t n_runs, at_run;
 	uint64_t at_byte;			/* of run[at_run] */
 	uint64_t freed;				/* measured, see punch.c */
+	uint64_t step_bytes;			/* what is likely to be done in one step */
 	int error;
 };
 

@@ -500,8 +500,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	in = (struct fuzz_input){ data, size };
 	flags = fuzz_take8(&in);
-	boot_fd = boot_files[(flags & 24) == 8];	/* costs a system call each time it is used */
-	boot = boot_maps[(flags & 24) == 8];
+	boot_fd = boot_files[(flags & 56) == 8];	/* costs a system call each time it is used */
+	boot = boot_maps[(flags & 56) == 8];
 	memset(boot, 0, BOOT_SIZE);
 	clock_ms = 1000;
 	clock_step = 0;

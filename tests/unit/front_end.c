@@ -201,13 +201,18 @@ static void command_state(struct front_end *fe, uint32_t request, uint32_t index
 
 /* ------------------------------------------------------------------- VMM */
 
-static int memory_file(const char *name, uint64_t size, char **ret_map)
-{
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+uint64_t fe_pool_size = POOL_SIZE;
+const char *fe_pool_dir;
 
-	cr_assert_geq(fd, 0);
+static int memory_file(const char *name, uint64_t size, const char *dir, char **ret_map)
+{
+	int fd = dir ? open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) :
+		       memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	cr_assert_geq(fd, 0, "%s", strerror(errno));
 	cr_assert_eq(ftruncate(fd, size), 0);
-	cr_assert_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
+	if (!dir)
+		cr_assert_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
 	*ret_map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	cr_assert_neq(*ret_map, MAP_FAILED);
 	return fd;
@@ -230,8 +235,8 @@ void fe_open(struct front_end *fe)
 	memset(fe, 0, sizeof(*fe));
 	pthread_mutex_init(&fe->lock, NULL);
 	snprintf(fe->path, sizeof(fe->path), "/tmp/czone-unit-%d-%u", getpid(), counter++);
-	fe->boot_fd = memory_file("boot", BOOT_LOW_SIZE + BOOT_HIGH_SIZE, &fe->boot);
-	fe->pool_fd = memory_file("pool", POOL_SIZE, &fe->pool);
+	fe->boot_fd = memory_file("boot", BOOT_LOW_SIZE + BOOT_HIGH_SIZE, NULL, &fe->boot);
+	fe->pool_fd = memory_file("pool", fe_pool_size, fe_pool_dir, &fe->pool);
 	for (int i = 0; i < VHOST_USER_QUEUES; i++) {
 		struct fe_queue *q = &fe->q[i];
 
@@ -269,7 +274,7 @@ void fe_add_memory(struct front_end *fe)
 {
 	fe_add_region(fe, 0, BOOT_LOW_SIZE, USER_BOOT, 0, fe->boot_fd);
 	fe_add_region(fe, BOOT_HIGH, BOOT_HIGH_SIZE, USER_HIGH, BOOT_LOW_SIZE, fe->boot_fd);
-	fe_add_region(fe, POOL, POOL_SIZE, USER_POOL, 0, fe->pool_fd);
+	fe_add_region(fe, POOL, fe_pool_size, USER_POOL, 0, fe->pool_fd);
 	fe->has_memory = true;
 }
 
@@ -438,7 +443,7 @@ void fe_post_events(struct front_end *fe, unsigned int from, unsigned int n)
 	fe_kick(q);
 }
 
-static void reply(struct front_end *fe, const struct virtio_czone_reply *r)
+void fe_reply(struct front_end *fe, const struct virtio_czone_reply *r)
 {
 	struct fe_queue *q = &fe->q[VIRTIO_CZONE_VQ_REPLY];
 	uint64_t gpa = fe->reply_gpa + q->next_desc * sizeof(*r);
@@ -497,7 +502,7 @@ static void answer(struct front_end *fe, const struct virtio_czone_request *requ
 		if (fe->silent && request->op == VIRTIO_CZONE_OP_CREATE)
 			return;
 	}
-	reply(fe, &r);
+	fe_reply(fe, &r);
 }
 
 static void *guest(void *argument)
@@ -537,7 +542,7 @@ void fe_guest_stop(struct front_end *fe)
 void fe_boot(struct front_end *fe)
 {
 	fe_open(fe);
-	cr_assert_eq(device_add_pool(fe->device, POOL, POOL_SIZE, 12), 0);
+	cr_assert_eq(device_add_pool(fe->device, POOL, fe_pool_size, 12), 0);
 	fe_driver_start(fe, NULL);
 	fe_post_events(fe, 0, 16);
 	fe_guest_start(fe);
@@ -557,7 +562,7 @@ void fe_close(struct front_end *fe)
 			close(fe->q[i].call);
 	}
 	munmap(fe->boot, BOOT_LOW_SIZE + BOOT_HIGH_SIZE);
-	munmap(fe->pool, POOL_SIZE);
+	munmap(fe->pool, fe_pool_size);
 	close(fe->boot_fd);
 	close(fe->pool_fd);
 	pthread_mutex_destroy(&fe->lock);

@@ -31,6 +31,10 @@
 
 #define QUEUE_NUM 256
 
+/* For a measurement, before fe_open(): the pool's size, and a tmpfs for its file; NULL: a memfd. */
+extern uint64_t fe_pool_size;
+extern const char *fe_pool_dir;
+
 struct fe_queue {
 	struct vring_desc *desc;
 	struct vring_avail *avail;
@@ -97,6 +101,9 @@ void fe_add_region(struct front_end *fe, uint64_t gpa, uint64_t size, uint64_t u
 
 void fe_guest_start(struct front_end *fe);
 void fe_guest_stop(struct front_end *fe);
+
+/* Answer a request; count says how many values. Not while the guest's thread runs. */
+void fe_reply(struct front_end *fe, const struct virtio_czone_reply *reply);
 
 /* What the guest answers to requests that it has no rule for, and the last one of these. */
 void fe_set_answer(struct front_end *fe, struct virtio_czone_reply answer);
