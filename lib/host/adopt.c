@@ -75,7 +75,7 @@ int device_hand_over(struct device *d, int ret_fds[2])
 	pthread_mutex_lock(&d->lock);
 	if (d->connection.fd >= 0) {
 		ret_fds[0] = fcntl(d->connection.fd, F_DUPFD_CLOEXEC, 0);
-		ret_fds[1] = fcntl(d->takeover.fd, F_DUPFD_CLOEXEC, 0);
+		ret_fds[1] = takeover_reader(&d->takeover);
 		error = ret_fds[0] < 0 || ret_fds[1] < 0 ? -errno : 0;
 		for (int i = 0; error && i < 2; i++)
 			if (ret_fds[i] >= 0)

@@ -131,7 +131,12 @@ static void kicked(struct poll_source *source)
 	eventfd_t value;
 
 	pthread_mutex_lock(&d->lock);
-	eventfd_read(source->fd, &value);
+	errno = 0;
+	if (eventfd_read(source->fd, &value) && errno != EAGAIN && errno != EINTR) {
+		/* something else that is always ready: we would do nothing but look at it */
+		device_complain(d, "kicks of queue %u come from no eventfd", kick->index);
+		poll_source_remove(source);
+	}
 	queue_work(d, kick->index);
 	pthread_mutex_unlock(&d->lock);
 }
@@ -338,10 +343,15 @@ static void connection_ready(struct poll_source *source)
 	struct device *d = (struct device *)((char *)source - offsetof(struct device, listener));
 	int fd = accept4(d->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
+	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
 		return;
 	pthread_mutex_lock(&d->lock);
-	if (!peer_allowed(fd, &d->peer)) {
+	if (fd < 0) {
+		/* it stays ready; and a VMM that waits for us does so without limit */
+		device_complain(d, "the VMM's connection is not accepted: %s", strerror(errno));
+		stop_listening(d);
+		vmm_gone(d);
+	} else if (!peer_allowed(fd, &d->peer)) {
 		device_complain(d, "connection of another user's process is refused");
 		d->peer = 0;
 		close(fd);

@@ -217,12 +217,31 @@ static void probe_punch(struct probe *probe)
 	}
 }
 
+/* Will the host fill up again what was given back of a huge page? */
+static void probe_khugepaged(struct probe *probe)
+{
+	static const char path[] = "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none";
+	unsigned int most = 0;
+	FILE *f = fopen(path, "re");
+
+	if (f && fscanf(f, "%u", &most) != 1)
+		most = 0;
+	if (f)
+		fclose(f);
+	if (most)
+		probe_say(probe, "khugepaged", CZONE_PROBE_WEAK,
+			  "echo 0 >/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none",
+			  "the host may fill up a huge page of which up to %u small ones have come back", most);
+	else
+		probe_say(probe, "khugepaged", CZONE_PROBE_OK, "", "what has come back of a huge page stays so");
+}
+
 static void probe_pool(struct probe *probe, const struct czone_vm_opts *o)
 {
 	uint64_t wanted = (o->boot_bytes ? o->boot_bytes : MACHINE_BOOT_BYTES) +
 			  (o->pool_bytes ? o->pool_bytes : MACHINE_POOL_BYTES);
 	struct czone_vm_opts opts = *o;
-	unsigned int shift = 12, report_shift;
+	unsigned int shift = 12, report_shift = 12;
 	struct rlimit limit;
 	struct statvfs fs;
 
@@ -244,6 +263,8 @@ static void probe_pool(struct probe *probe, const struct czone_vm_opts *o)
 			  "mount -t tmpfs -o huge=always,mode=0700 czone DIR, and name it as pool_dir",
 			  shift == 21 ? "host pages of 2 MiB" :
 			  "host pages of 4 KiB: to give memory back takes many times longer than with 2 MiB");
+	if (shift == 21 && report_shift < shift)
+		probe_khugepaged(probe);
 	if (!getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur < wanted)
 		probe_say(probe, "file-size", CZONE_PROBE_MISSING, "ulimit -f unlimited",
 			  "files may have %llu MiB, and guest memory is a file",

@@ -169,7 +169,8 @@ int takeover_new(struct takeover *t, const char *path)
 
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, sizeof(*t->file)) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+	/* QEMU holds it, maybe as another user: it shall not reopen it */
+	if (fchmod(fd, 0600) || ftruncate(fd, sizeof(*t->file)) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
 		error = -errno;
 	else
 		error = map(t, fd);
@@ -194,20 +195,42 @@ void takeover_close(struct takeover *t)
 	t->fd = -1;
 }
 
-/* A process with a file for this path: its descriptor. */
+/* Another description of the same file. Returns -1 and errno. */
+static int reopen(int fd, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC);
+}
+
+int takeover_reader(const struct takeover *t)
+{
+	return reopen(t->fd, O_RDONLY);
+}
+
+/* A process with a file for this path: a descriptor of it. */
 static int match_file(pid_t pid, int number, const char *link, const void *path)
 {
 	const int seals = F_SEAL_SHRINK | F_SEAL_GROW;
 	struct takeover t = { .fd = -1 };
 	struct stat st;
-	int fd;
+	int fd, readable;
 
 	if (strcmp(link, LINK))
 		return -ENOENT;
-	fd = get_fd(pid, number);
+	readable = get_fd(pid, number);
+	if (readable < 0)
+		return readable == -EBADF ? -ENOENT : readable;
+	fd = reopen(readable, O_RDWR);
+	close(readable);
 	if (fd < 0)
-		return fd == -EBADF ? -ENOENT : fd;
-	if (!fstat(fd, &st) && st.st_size == sizeof(*t.file) &&
+		return -ENOENT;		/* another user's */
+	/*
+	 * It names processes and files that we then take descriptors of. So whoever
+	 * made it has to be us: nobody else can make a file of this user.
+	 */
+	if (!fstat(fd, &st) && st.st_size == sizeof(*t.file) && st.st_uid == geteuid() &&
 	    (fcntl(fd, F_GET_SEALS) & seals) == seals && !map(&t, fd)) {
 		bool found = !memcmp(t.file->magic, MAGIC, sizeof(MAGIC)) &&
 			     t.file->size == sizeof(*t.file) &&

@@ -98,6 +98,9 @@ int takeover_new(struct takeover *t, const char *path);
 int takeover_find(struct takeover *t, const char *path);
 void takeover_close(struct takeover *t);
 
+/* A descriptor for the VMM to hold, through which it cannot write. -1 and errno. */
+int takeover_reader(const struct takeover *t);
+
 /* What is saved is the state that this gives back, filled. */
 struct takeover_state *takeover_begin_save(struct takeover *t);
 void takeover_end_save(struct takeover *t);

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define MONITOR_TIMEOUT_MS 30000
+#define DESCRIPTORS_FOR_START 64	/* most of them for a moment */
 
 struct host_domain {
 	pthread_mutex_t lock;
@@ -429,6 +430,28 @@ static int attach(struct host_vm *host, const struct czone_vm_opts *o)
 	return adopt(host, domain, o->timeout_ms, o->flags);
 }
 
+/*
+ * GLib, below libvirt, ends the process when it cannot make a pipe. So find out
+ * before whether there is room for what a start opens at most.
+ */
+static int check_descriptors(void)
+{
+	int fd[DESCRIPTORS_FOR_START], n = 0, error = 0;
+
+	while (n < DESCRIPTORS_FOR_START) {
+		fd[n] = n ? fcntl(fd[0], F_DUPFD_CLOEXEC, 0) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+		if (fd[n] < 0) {
+			error = -errno;
+			break;
+		}
+		n++;
+	}
+	for (int i = 0; i < n; i++)
+		close(fd[i]);
+	return error ? czone_fail(error, "starting a VM takes up to %d file descriptors, and there is room for %d: %s (see ulimit -n)",
+				  DESCRIPTORS_FOR_START, n, strerror(-error)) : 0;
+}
+
 /* The domain to start: a small one by the options, or the caller's. */
 static int make_domain(struct host_domain *d, const struct czone_vm_opts *o, char **ret_xml)
 {
@@ -493,7 +516,9 @@ static int start(struct host_vm *host, const struct czone_vm_opts *o, const char
 
 	d->console = format("%s/%s.console", o->state_dir, name);
 	d->socket = format("%s/%s.czone", o->state_dir, name);
-	error = d->console && d->socket ? make_domain(d, o, &xml) : -ENOMEM;
+	error = d->console && d->socket ? check_descriptors() : -ENOMEM;
+	if (!error)
+		error = make_domain(d, o, &xml);
 	if (!error)
 		error = connect_to(d, o, name);
 	if (!error)

@@ -1190,3 +1190,31 @@ Test(device, two_vms_take_turns)
 	fe_close(&other);
 	fe_close(&fe);
 }
+
+/* As many as a process may well have: each is served, and all at once. */
+Test(device, thirty_two_vms)
+{
+	static struct front_end vm[32];
+	unsigned int before = fe_open_fds(), n = sizeof(vm) / sizeof(vm[0]);
+	struct device_request request = { .op = VIRTIO_CZONE_OP_PING };
+	uint64_t status[32];
+
+	for (unsigned int i = 0; i < n; i++) {
+		fe_boot(&vm[i]);
+		fe_fill(vm[i].pool, 0, MIB);
+	}
+	for (unsigned int round = 0; round < 3; round++) {
+		struct device_range range = { POOL + round * 64 * PAGE, 64 * PAGE };
+
+		for (unsigned int i = 0; i < n; i++)
+			status[i] = fe_report_begin(&vm[i], 1, &range, 1, 1);
+		for (unsigned int i = 0; i < n; i++) {
+			cr_assert_eq(device_ask(vm[i].device, &request, LIMIT_MS, NULL), 0);
+			cr_assert_eq(fe_report_end(&vm[i], status[i]).bytes, 64 * PAGE);
+			cr_assert_eq(fe_allocated(vm[i].pool_fd), MIB - (round + 1) * 64 * PAGE);
+		}
+	}
+	for (unsigned int i = 0; i < n; i++)
+		fe_close(&vm[i]);
+	cr_assert_eq(fe_open_fds(), before);
+}

@@ -3,6 +3,7 @@
 #include "driver.h"
 #include "front_end.h"
 #include "host/host.h"
+#include "host/takeover.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -10,11 +11,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_config.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 TestSuite(hostile, .timeout = 60);
@@ -841,4 +846,95 @@ Test(hostile, log_function_that_blocks)
 	cr_assert_eq(ping(), 0);
 	pthread_mutex_unlock(&hold);
 	fe_close(&fe);
+}
+
+/* Another user's process says it holds a VM of ours, and names files for us to punch. */
+Test(hostile, takeover_of_what_another_user_made)
+{
+	struct device *device;
+	struct takeover theirs;
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	if (geteuid())
+		cr_skip_test("only root can be another user");
+	cr_assert_eq(pipe(ready), 0);
+	pid = fork();
+	if (!pid) {
+		if (setgid(65534) || setuid(65534) || takeover_new(&theirs, "/run/ours"))
+			_exit(1);
+		theirs.file->server_start = 0;
+		theirs.file->vmm = getpid();
+		c = write(ready[1], "", 1);
+		pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	cr_assert_eq(read(ready[0], &c, 1), 1);
+	cr_assert_eq(device_adopt("/run/ours", &device), -ENOENT);
+	kill(pid, SIGKILL);
+	/* the same of our own is found */
+	cr_assert_eq(pipe(ready), 0);
+	pid = fork();
+	if (!pid) {
+		if (takeover_new(&theirs, "/run/ours"))
+			_exit(1);
+		c = write(ready[1], "", 1);
+		pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	cr_assert_eq(read(ready[0], &c, 1), 1);
+	cr_assert_eq(device_adopt("/run/ours", &device), -EBUSY);
+	kill(pid, SIGKILL);
+}
+
+/* What is always ready would keep the thread of all VMs busy. */
+Test(hostile, kicks_from_no_eventfd)
+{
+	struct timespec before, after;
+	uint64_t index = VIRTIO_CZONE_VQ_REPORT;
+	clockid_t clock = CLOCK_PROCESS_CPUTIME_ID;
+	int pair[2];
+
+	boot();
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	close(pair[1]);
+	cr_assert_eq(fe_command(&fe, VHOST_USER_SET_VRING_KICK, &index, sizeof(index), &pair[0]), 0);
+	cr_assert(complained("from no eventfd"), "%s", log_text);
+	clock_gettime(clock, &before);
+	usleep(300000);
+	clock_gettime(clock, &after);
+	cr_assert_lt((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000,
+		     100, "it is busy with nothing");
+	close(pair[0]);
+	restart_driver();
+	works();
+	fe_close(&fe);
+}
+
+/* No room for its connection: the VMM is told by an end of it, the caller by an error. */
+Test(hostile, no_descriptor_for_the_connection)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct rlimit limit, none;
+	struct device *device;
+	int fd, highest;
+	char c;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/czone-unit-full-%d", getpid());
+	cr_assert_eq(device_open(address.sun_path, &device), 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	highest = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	close(highest);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){ highest, limit.rlim_max };
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	cr_assert_eq(device_wait_ready(device, LIMIT_MS), -ESHUTDOWN);
+	cr_assert_leq(read(fd, &c, 1), 0);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	close(fd);
+	device_close(device);
 }

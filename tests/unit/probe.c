@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -119,6 +120,26 @@ Test(probe, what_an_option_names_must_be_there)
 	probe(CZONE_PROBE_HOST, &opts);
 	cr_assert(strstr(named("pool")->found, "tmpfs"), "%s", named("pool")->found);
 	cr_assert_eq(named("kernel")->state, CZONE_PROBE_OK);
+}
+
+Test(probe, huge_pages_that_fill_up_again)
+{
+	struct czone_vm_opts opts = CZONE_INIT(opts);
+	char dir[] = "/tmp/czone-probe-XXXXXX";
+	struct finding *f;
+
+	cr_assert(mkdtemp(dir));
+	if (mount("czone", dir, "tmpfs", 0, "huge=always,mode=0700")) {
+		rmdir(dir);
+		cr_skip_test("only root can mount a tmpfs");
+	}
+	opts.pool_dir = dir;
+	probe(CZONE_PROBE_HOST, &opts);
+	umount(dir);
+	rmdir(dir);
+	f = named("khugepaged");
+	cr_assert_eq(f->state == CZONE_PROBE_OK, !strstr(f->found, "may fill up"), "%s", f->found);
+	cr_assert(f->state == CZONE_PROBE_OK || strstr(f->remedy, "max_ptes_none"));
 }
 
 Test(probe, punches_a_real_hole)
