@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A process that serves a VM, for a test to kill: evaluates the lines that it reads."""
+import ctypes
 import errno
 import json
 import os
@@ -20,6 +21,12 @@ def attempt(call):
         return errno.errorcode[error.errno], error.strerror
 
 
+def die(what, after, number):
+    """This process dies before or after the so manieth step of a kind; see die-at.c."""
+    for name, value in (("die_in", 0), ("die_what", what), ("die_after", after), ("die_in", number)):
+        ctypes.c_int.in_dll(ctypes.CDLL(None), name).value = value
+
+
 def serve(how, directory, options):
     image = pathlib.Path(os.environ["CZONE_MICROVM"])
     if how == "start":
@@ -29,7 +36,7 @@ def serve(how, directory, options):
             channel=directory + "/exec", cmdline="loglevel=7", **{"pool_bytes": 2 << 30, **options})
     else:
         vm = czone.VM.attach(state_dir=directory, name="vm", timeout=30)
-    names = {"vm": vm, "czone": czone, "attempt": attempt}
+    names = {"vm": vm, "czone": czone, "die": die, "attempt": attempt}
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(eval(line, names), default=str), flush=True)   # of our own test
@@ -41,7 +48,8 @@ class Server:
     def __init__(self, how, directory, **options):
         self.process = subprocess.Popen(
             [sys.executable, "-B", __file__, how, str(directory), json.dumps(options)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=dict(os.environ, LD_PRELOAD=os.environ.get("CZONE_DIE_AT", "")))
         if self.process.stdout.readline() != "ready\n":
             raise RuntimeError(self.process.communicate(timeout=60)[1])
 

@@ -126,6 +126,50 @@ def test_killed_while_the_guest_reports(case):
     case.all_is_well()
 
 
+TELL, TAKE = 1, 2   # die-at.c
+
+
+def test_killed_at_each_step_of_create_reclaim_and_destroy(case):
+    """Before and after the request is told, a range is taken, the answer is told."""
+    reached = set()
+    for request, what, number in [("create", TELL, 1)] + [
+            (request, what, number) for request in ("reclaim", "destroy")
+            for what, number in ((TELL, 1), (TELL, 2), (TAKE, 1), (TAKE, 2))]:
+        for after in (0, 1):
+            other = Container(Remote(case.guest, Zones(lambda: case.server)), "two", 32 * MIB)
+            other.workload(anon=16, free=50, chunk=64, seed=number).wait("ready")
+            other.idle()
+            if request == "destroy":
+                other.stop()
+                other.remove()
+            line = {"create": f"vm.create({8 * MIB}).id", "reclaim": f"vm.lookup({other.zone}).reclaim()",
+                    "destroy": f"str(vm.lookup({other.zone}).destroy())"}[request]
+            case.server.send(f"[die({what}, {after}, {number}), {line}]")
+            if not case.server.process.stdout.readline():   # it has died
+                reached.add((request, what, number, after))
+            case.next_server()
+            case.container.verify()
+            zones = case.server.ask("[z.id for z in vm.zones()]")
+            assert case.zone in zones
+            assert request == "destroy" or other.zone in zones, "a zone is lost"
+            if request != "destroy":
+                assert other.verify() == 8 * MIB
+                case.server.ask(f"vm.lookup({other.zone}).reclaim()")
+                stats = case.server.ask(f"vars(vm.lookup({other.zone}).stats())")
+                assert stats["free_backed"] <= MIB, stats
+                assert stats["host_resident"] <= stats["used"] + MIB, stats
+                other.stop()
+                other.remove()
+            for zone in case.server.ask("[z.id for z in vm.zones()]"):
+                if zone != case.zone:
+                    case.server.ask(f"str(vm.lookup({zone}).destroy())")
+    print(sorted(reached))
+    # each request at least before and after it was told, and the others around a punch
+    assert {("create", TELL, 1, a) for a in (0, 1)} <= reached
+    assert {(r, w, 1, a) for r in ("reclaim", "destroy") for w in (TELL, TAKE) for a in (0, 1)} <= reached
+    case.all_is_well()
+
+
 def test_one_that_lives_is_left_alone(case):
     with pytest.raises(RuntimeError, match="EBUSY|in use|uses this state_dir|serves"):
         Server("attach", case.directory)
