@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -583,6 +584,46 @@ Test(device, returned_on_a_kernel_without_cachestat)
 	cr_assert_eq(status.bytes, MIB, "%llu", (unsigned long long)status.bytes);
 	status = fe_report(&fe, 1, &(struct device_range){ POOL + 32 * MIB, MIB }, 1);
 	cr_assert_eq(status.bytes, MIB, "%llu", (unsigned long long)status.bytes);
+	fe_close(&fe);
+}
+
+/* Whatever a huge page makes of a punch: what is said to be back is what the file no longer has. */
+Test(device, returned_is_what_the_file_lost_on_huge_pages)
+{
+	static const struct device_range range[] = {
+		{ POOL, 2 * MIB },			/* one whole */
+		{ POOL + 2 * MIB, PAGE },		/* the first of one */
+		{ POOL + 4 * MIB + 5 * PAGE, 3 * PAGE },	/* some of one */
+		{ POOL + 7 * MIB, 2 * MIB },		/* halves of two */
+	};
+	char dir[] = "/tmp/czone-huge-XXXXXX";
+	uint64_t all, back = 0;
+
+	cr_assert(mkdtemp(dir));
+	if (mount("czone", dir, "tmpfs", 0, "huge=always,mode=0700")) {
+		rmdir(dir);
+		cr_skip_test("only root can mount a tmpfs");
+	}
+	fe_pool_dir = dir;
+	fe_boot(&fe);
+	umount2(dir, MNT_DETACH);
+	rmdir(dir);
+	fe_fill(fe.pool, 0, 16 * MIB);
+	all = fe_allocated(fe.pool_fd);
+	cr_assert_eq(all, 16 * MIB);
+	for (size_t i = 0; i < sizeof(range) / sizeof(range[0]); i++) {
+		struct virtio_czone_report_status status = fe_report(&fe, 1, &range[i], 1);
+
+		cr_assert_eq(status.status, 0);
+		cr_assert_eq(status.bytes, range[i].size, "%zu: %llu", i,
+			     (unsigned long long)status.bytes);
+		back += status.bytes;
+		cr_assert_eq(fe_allocated(fe.pool_fd), all - back);
+	}
+	/* and the neighbours are whole */
+	for (uint64_t at = 2 * MIB + PAGE; at < 4 * MIB; at += PAGE)
+		cr_assert_eq((unsigned char)fe.pool[at], 1 + at / PAGE % 255);
+	cr_assert_eq(fe.pool[7 * MIB], 0);
 	fe_close(&fe);
 }
 
