@@ -7,6 +7,7 @@ the VM is left in this process, and a second VM has noticed nothing.
 import collections
 import contextlib
 import errno
+import functools
 import gc
 import os
 import pathlib
@@ -80,9 +81,15 @@ class Leaks:
                     f"{now[2]} for {self.before[2]}: {ours}, files {files}")
 
 
+@functools.lru_cache
+def embedded():
+    """One connection for all: each registers the driver anew, and libvirt has room for few."""
+    return libvirt.open(f"qemu:///embed?root={support.STATE.name}/libvirt")
+
+
 def domain_of(m):
     """For what only libvirt can do to a VM."""
-    return libvirt.open(f"qemu:///embed?root={support.STATE.name}/libvirt").lookupByName(m.name)
+    return embedded().lookupByName(m.name)
 
 
 class Bystander:
