@@ -6,7 +6,6 @@ set(host
 	host/domain_xml.c
 	host/driver.c
 	host/event_loop.c
-	host/hotplug.c
 	host/log_queue.c
 	host/machine.c
 	host/memory.c

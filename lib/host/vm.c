@@ -4,7 +4,6 @@
 #include "domain_xml.h"
 #include "event_loop.h"
 #include "host.h"
-#include "hotplug.h"
 #include "machine.h"
 #include "monitor.h"
 #include "qemu.h"
@@ -304,7 +303,7 @@ int host_vm_grow(struct host_vm *host, uint64_t bytes, uint32_t timeout_ms)
 	if (!domain) {
 		error = czone_fail(-ESHUTDOWN, "the VM has gone");
 	} else {
-		error = hotplug_pool(domain, host->device, bytes, timeout_ms, &start);
+		error = qemu_add_pool(domain, host->device, bytes, timeout_ms, &start);
 		virDomainFree(domain);
 	}
 	/* the size of the host's pages is told to a guest once, and is that of the first pool */
@@ -330,20 +329,6 @@ void host_vm_close(struct host_vm *host)
 	free(host);
 }
 
-/* Let QEMU hold a descriptor of ours, for as long as it lives. */
-static int give_fd(virDomainPtr domain, const char *name, int fd)
-{
-	json_t *answer = NULL;
-	int error = monitor_ask(domain, "getfd", json_pack("{s:s}", "fdname", name), fd,
-				MONITOR_TIMEOUT_MS, &answer);
-
-	if (!error && monitor_error(answer))
-		error = czone_fail(-EIO, "QEMU does not take a descriptor: %s",
-				   monitor_error(answer));
-	json_decref(answer);
-	return error;
-}
-
 /*
  * QEMU aborts when its back-end's connection ends. So it gets our end, too, and
  * never sees it close; and what another process needs to go on for us.
@@ -354,9 +339,9 @@ static int hand_over(struct host_vm *host)
 
 	if (error)
 		return error;
-	error = give_fd(host->domain->domain, "czone-socket", fds[0]);
+	error = qemu_give_fd(host->domain->domain, "czone-socket", fds[0], MONITOR_TIMEOUT_MS);
 	if (!error)
-		error = give_fd(host->domain->domain, "czone-state", fds[1]);
+		error = qemu_give_fd(host->domain->domain, "czone-state", fds[1], MONITOR_TIMEOUT_MS);
 	close(fds[0]);
 	close(fds[1]);
 	return error;
@@ -498,7 +483,7 @@ static int start_domain(struct host_vm *host, const struct czone_vm_opts *o, con
 		return libvirt_fail(-EIO, "starting the VM");
 	error = hand_over(host);
 	if (!error)
-		error = hotplug_first_pool(d->domain, MONITOR_TIMEOUT_MS, &pool_start, &pool_size);
+		error = qemu_first_pool(d->domain, MONITOR_TIMEOUT_MS, &pool_start, &pool_size);
 	if (!error)
 		error = device_set_report_shift(host->device, report_shift);
 	if (!error)

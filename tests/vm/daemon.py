@@ -39,7 +39,6 @@ class Daemon:
             mounts = "; ".join(f"mkdir -p {p} && mount -t tmpfs tmpfs {p}" for p in PLACES)
             command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec",
                        f"{mounts}; cp {d}/qemu.conf /etc/libvirt; exec " + " ".join(command)]
-            socket = d / "run/libvirt-sock"
         else:
             self.kind = "session"
             for name in ("RUNTIME", "CONFIG", "CACHE", "DATA"):
@@ -47,7 +46,7 @@ class Daemon:
                 environment[f"XDG_{name}_{'DIR' if name == 'RUNTIME' else 'HOME'}"] = str(d / name)
             (d / "CONFIG/libvirt").mkdir()
             shutil.copy(d / "qemu.conf", d / "CONFIG/libvirt")
-            socket = d / "RUNTIME/libvirt/libvirt-sock"
+        socket = d / "run/libvirt-sock"
         self.uri = f"qemu+unix:///{self.kind}?socket={socket}"
         self.log = open(d / "log", "w")
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
