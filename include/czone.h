@@ -703,12 +703,14 @@ CZONE_API int czone_op_cancel(czone_op *op);
 /** Give up the handle, not the operation; NULL is fine. @return NULL. */
 CZONE_API czone_op *czone_op_unref(czone_op *op);
 
-/*
+/**
+ * @name Asynchronous forms
  * The asynchronous form of every call that waits for a guest; for those that make
  * a context there is CZONE_VM_NO_WAIT. Each has the
  * arguments of the call that it is named after, then
- *   done, userdata  whom to call, in czone_dispatch(); done may be NULL;
- *   ret_op          NULL, or a handle to be given up with czone_op_unref().
+ *  - done, userdata: whom to call, in czone_dispatch(); done may be NULL;
+ *  - ret_op: NULL, or a handle to be given up with czone_op_unref().
+ *
  * Outputs must stay where they are until the callback; they are filled right
  * before it, in czone_dispatch(), when the call would fill them. Options and
  * strings are copied. The call returns at once: 0, or a failure to start, and
@@ -720,6 +722,7 @@ CZONE_API czone_op *czone_op_unref(czone_op *op);
  * may end in any order. An operation refers to its VM until it has been told, and
  * for as long as its handle is held: with any left, the last czone_vm_unref()
  * does not stop the VM.
+ * @{
  */
 CZONE_API int czone_vm_wait_async(czone_vm *vm, uint32_t timeout_ms, czone_done_fn *done,
 				  void *userdata, czone_op **ret_op);
@@ -763,6 +766,7 @@ CZONE_API int czone_list_async(czone_vm *vm, uint32_t *ret_ids, size_t max,
 			       czone_done_fn *done, void *userdata, czone_op **ret_op);
 CZONE_API int czone_lookup_async(czone_vm *vm, uint32_t id, czone **ret_zone,
 				 czone_done_fn *done, void *userdata, czone_op **ret_op);
+/** @} */
 
 /* ---------------------------------------------------------------- test VMs */
 
