@@ -311,10 +311,12 @@ static void czone_look_in(unsigned long delay)
  */
 void czone_give_idle_sections(struct czone_request *req, unsigned long idle)
 {
-	unsigned long nr, left, next = ULONG_MAX, nr_sections = smp_load_acquire(&czone_nr_sections);
+	unsigned long nr, left, nr_sections, next = ULONG_MAX;
 	struct czone_section *section;
 	unsigned long *retired;
 
+	/* Pairs with czone_tables_publish(): the tables have so many. */
+	nr_sections = smp_load_acquire(&czone_nr_sections);
 	/* The host can take whole pages of the memmap only. */
 	if (!czone_have_transport() || !IS_ALIGNED(CZONE_MEMMAP_SIZE, PMD_SIZE))
 		return;
@@ -853,7 +855,8 @@ struct czone_tables *czone_tables_add(const struct czone_tables *old, struct czo
 		memcpy(tables->section, old->section,
 		       old->end / CZONE_SECTION_BLOCKS * sizeof(*old->section));
 	}
-	for (nr = region->first / CZONE_SECTION_BLOCKS; nr < region->end / CZONE_SECTION_BLOCKS; nr++)
+	for (nr = region->first / CZONE_SECTION_BLOCKS;
+	     nr < region->end / CZONE_SECTION_BLOCKS; nr++)
 		tables->section[nr] = &region->section[nr - region->first / CZONE_SECTION_BLOCKS];
 	return tables;
 }
@@ -868,9 +871,11 @@ static void czone_tables_publish(struct czone_tables *tables)
 
 	lockdep_assert_held(&czone_lock);
 	czone_tables = tables;
-	/* Counted from block 0, like everything. */
+	/* Counted from block 0, like everything. Who finds a block's page finds a filled table. */
 	smp_store_release(&czone_map, tables->map - tables->first);
+	/* Pairs with the dependency in czone_find_section(): filled before it is found. */
 	smp_store_release(&czone_sections, tables->section);
+	/* Pairs with the acquire of whoever counts sections: the table is as long. */
 	smp_store_release(&czone_nr_sections, tables->end / CZONE_SECTION_BLOCKS);
 	if (old)
 		call_rcu_tasks(&old->rcu, czone_tables_free_rcu);
