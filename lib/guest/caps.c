@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static int set_effective(cap_t caps, cap_flag_value_t value)
 {
@@ -14,13 +16,12 @@ static int set_effective(cap_t caps, cap_flag_value_t value)
 	return 0;
 }
 
-int caps_raise(bool *ret_raised)
+static int raise_permitted(bool *ret_raised)
 {
 	cap_flag_value_t effective = CAP_CLEAR, permitted = CAP_CLEAR;
 	cap_t caps = cap_get_proc();
 	int r = 0;
 
-	*ret_raised = false;
 	if (!caps)
 		return czone_fail(-errno, "capabilities could not be read: %s", strerror(errno));
 	cap_get_flag(caps, CAP_SYS_ADMIN, CAP_EFFECTIVE, &effective);
@@ -33,6 +34,22 @@ int caps_raise(bool *ret_raised)
 	}
 	cap_free(caps);
 	return r;
+}
+
+/* The usual case, by one system call: libcap makes three, and allocates memory. */
+static bool is_effective(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	return syscall(SYS_capget, &header, data) == 0 &&
+	       data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN);
+}
+
+int caps_raise(bool *ret_raised)
+{
+	*ret_raised = false;
+	return is_effective() ? 0 : raise_permitted(ret_raised);
 }
 
 void caps_lower(bool raised)

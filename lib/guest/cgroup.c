@@ -76,7 +76,7 @@ int cgroup_find_mount(const char *mountinfo, char *ret_path, size_t size)
 }
 
 /* Whether the list in the cgroup's own cgroup.controllers has "memory". */
-static int check_memory_controller(int cgroup, const char *mount, const char *path)
+int cgroup_check_memory(int cgroup, const char *mount, const char *path)
 {
 	int fd = openat(cgroup, "cgroup.controllers", O_RDONLY | O_CLOEXEC);
 	char list[1024], *rest = list, *word;
@@ -100,7 +100,37 @@ static int check_memory_controller(int cgroup, const char *mount, const char *pa
 			  path);
 }
 
-int cgroup_open(const char *mount, const char *path)
+static int open_directory(const char *mount)
+{
+	int fd = open(mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? czone_fail(-errno, "%s: %s", mount, strerror(errno)) : fd;
+}
+
+/* Closes fd where it is not in cgroup v2. */
+static int check_version(int fd, const char *mount, const char *path)
+{
+	struct statfs fs;
+	int r;
+
+	if (fstatfs(fd, &fs) < 0)
+		r = czone_fail(-errno, "%s%s: %s", mount, path, strerror(errno));
+	else if ((unsigned long)fs.f_type != CGROUP2_SUPER_MAGIC)
+		r = czone_fail(-EOPNOTSUPP, "%s%s is not in cgroup v2", mount, path);
+	else
+		return fd;
+	close(fd);
+	return r;
+}
+
+int cgroup_open_root(const char *mount)
+{
+	int root = open_directory(mount);
+
+	return root < 0 ? root : check_version(root, mount, "");
+}
+
+int cgroup_open_at(int root, const char *mount, const char *path)
 {
 	/* a path from here stays here, whatever is mounted over it */
 	struct open_how how = {
@@ -108,25 +138,28 @@ int cgroup_open(const char *mount, const char *path)
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
 	};
 	const char *relative = path + strspn(path, "/");
-	struct statfs fs;
-	int root, fd, r;
+	int fd = syscall(SYS_openat2, root, *relative ? relative : ".", &how, sizeof(how));
 
-	root = open(mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	if (errno == ENOENT)
+		return czone_fail(-ENOENT, "no such cgroup: %s in %s", path, mount);
+	return czone_fail(-errno, "cgroup %s in %s: %s", path, mount, strerror(errno));
+}
+
+int cgroup_open(const char *mount, const char *path)
+{
+	int root = open_directory(mount), fd, r;
+
 	if (root < 0)
-		return czone_fail(-errno, "%s: %s", mount, strerror(errno));
-	fd = syscall(SYS_openat2, root, *relative ? relative : ".", &how, sizeof(how));
-	r = fd < 0 ? -errno : 0;
+		return root;
+	fd = cgroup_open_at(root, mount, path);
 	close(root);
-	if (r == -ENOENT)
-		return czone_fail(r, "no such cgroup: %s in %s", path, mount);
-	if (r < 0)
-		return czone_fail(r, "cgroup %s in %s: %s", path, mount, strerror(-r));
-	if (fstatfs(fd, &fs) < 0)
-		r = czone_fail(-errno, "%s%s: %s", mount, path, strerror(errno));
-	else if ((unsigned long)fs.f_type != CGROUP2_SUPER_MAGIC)
-		r = czone_fail(-EOPNOTSUPP, "%s%s is not in cgroup v2", mount, path);
-	else
-		r = check_memory_controller(fd, mount, path);
+	if (fd >= 0)
+		fd = check_version(fd, mount, path);
+	if (fd < 0)
+		return fd;
+	r = cgroup_check_memory(fd, mount, path);
 	if (r < 0) {
 		close(fd);
 		return r;

@@ -10,7 +10,10 @@
 #include <unistd.h>
 
 struct guest {
-	int family;
+	struct netlink netlink;
+	pthread_mutex_t lock;		/* for what follows */
+	int cgroups;			/* root of the hierarchy, when it has been looked for; or -1 */
+	char mount[PATH_MAX];
 };
 
 static void init_reply(struct netlink_reply *reply)
@@ -24,12 +27,14 @@ static struct nl_msg *request(struct czone_vm *vm, enum czone_cmd cmd, int flags
 {
 	const struct guest *guest = vm->priv;
 
-	return netlink_request(guest->family, cmd, flags);
+	return netlink_request(guest->netlink.family, cmd, flags);
 }
 
 /* A request that changes something; msg is NULL when there was no memory for it. */
-static int ask_privileged(struct nl_msg *msg, struct netlink_reply *reply, const char *what)
+static int ask_privileged(struct czone_vm *vm, struct nl_msg *msg, struct netlink_reply *reply,
+			  const char *what)
 {
+	struct guest *guest = vm->priv;
 	bool raised;
 	int r;
 
@@ -40,7 +45,7 @@ static int ask_privileged(struct nl_msg *msg, struct netlink_reply *reply, const
 		nlmsg_free(msg);
 		return r;
 	}
-	r = netlink_ask(msg, reply, what);
+	r = netlink_ask(&guest->netlink, msg, reply, what);
 	caps_lower(raised);
 	return r;
 }
@@ -55,10 +60,43 @@ static struct nl_msg *zone_request(struct czone_vm *vm, enum czone_cmd cmd, uint
 	return msg;
 }
 
+/* Where cgroups are does not change, and mountinfo can be long: looked for once. */
+static int cgroups_root(struct guest *guest)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&guest->lock);
+	if (guest->cgroups < 0) {
+		r = cgroup_find_mount("/proc/self/mountinfo", guest->mount, sizeof(guest->mount));
+		if (r == 0)
+			r = cgroup_open_root(guest->mount);
+		if (r >= 0)
+			guest->cgroups = r;
+	}
+	pthread_mutex_unlock(&guest->lock);
+	return r < 0 ? r : guest->cgroups;
+}
+
+static int open_cgroup(struct guest *guest, const char *path)
+{
+	int root = cgroups_root(guest);
+
+	return root < 0 ? root : cgroup_open_at(root, guest->mount, path);
+}
+
+/* The kernel says in short what is missing; we know what to do about it. */
+static int attach_failed(struct guest *guest, int r, int cgroup, const char *path)
+{
+	int cause = r == -EOPNOTSUPP ? cgroup_check_memory(cgroup, guest->mount, path) : 0;
+
+	return cause < 0 ? cause : r;
+}
+
 static int guest_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint32_t file_zone,
 			uint32_t timeout_ms, uint32_t *ret_id)
 {
-	struct nl_msg *msg = request(vm, CZONE_CMD_CREATE, NLM_F_ACK);
+	/* the answer says it all, or there is an error: no need for an acknowledgement */
+	struct nl_msg *msg = request(vm, CZONE_CMD_CREATE, 0);
 	struct netlink_reply reply;
 	char what[64];
 	int r;
@@ -73,7 +111,7 @@ static int guest_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint
 			nla_put_u32(msg, CZONE_A_FILE_ZONE, file_zone);
 	}
 	init_reply(&reply);
-	r = ask_privileged(msg, &reply, what);
+	r = ask_privileged(vm, msg, &reply, what);
 	if (r < 0)
 		return r;
 	if (reply.id == CZONE_ID_VM)
@@ -85,15 +123,13 @@ static int guest_create(struct czone_vm *vm, uint64_t size, uint32_t flags, uint
 static int guest_attach(struct czone_vm *vm, uint32_t id, const char *path, uint32_t flags,
 			uint32_t timeout_ms, uint64_t result[__CZONE_RESULT_MAX])
 {
+	struct guest *guest = vm->priv;
 	struct netlink_reply reply;
 	struct nl_msg *msg;
-	char mount[PATH_MAX], what[64];
+	char what[64];
 	int cgroup, r;
 
-	r = cgroup_find_mount("/proc/self/mountinfo", mount, sizeof(mount));
-	if (r < 0)
-		return r;
-	cgroup = cgroup_open(mount, path);
+	cgroup = open_cgroup(guest, path);
 	if (cgroup < 0)
 		return cgroup;
 	msg = zone_request(vm, CZONE_CMD_ATTACH, id);
@@ -104,7 +140,9 @@ static int guest_attach(struct czone_vm *vm, uint32_t id, const char *path, uint
 	}
 	snprintf(what, sizeof(what), "attach of zone %u", id);
 	init_reply(&reply);
-	r = ask_privileged(msg, &reply, what);
+	r = ask_privileged(vm, msg, &reply, what);
+	if (r < 0)
+		r = attach_failed(guest, r, cgroup, path);
 	close(cgroup);
 	memcpy(result, reply.result, sizeof(reply.result));
 	return r;
@@ -121,7 +159,7 @@ static int guest_resize(struct czone_vm *vm, uint32_t id, uint64_t size, uint32_
 		nla_put_u64(msg, CZONE_A_SIZE, size);
 	snprintf(what, sizeof(what), "resize of zone %u to %" PRIu64 " MiB", id, size >> 20);
 	init_reply(&reply);
-	return ask_privileged(msg, &reply, what);
+	return ask_privileged(vm, msg, &reply, what);
 }
 
 static int guest_destroy(struct czone_vm *vm, uint32_t id, uint32_t flags, uint32_t timeout_ms,
@@ -138,7 +176,7 @@ static int guest_destroy(struct czone_vm *vm, uint32_t id, uint32_t flags, uint3
 	}
 	snprintf(what, sizeof(what), "destroy of zone %u", id);
 	init_reply(&reply);
-	r = ask_privileged(msg, &reply, what);
+	r = ask_privileged(vm, msg, &reply, what);
 	memcpy(result, reply.result, sizeof(reply.result));
 	return r;
 }
@@ -161,7 +199,7 @@ static int guest_reclaim(struct czone_vm *vm, uint32_t id, uint64_t bytes, uint3
 	else
 		snprintf(what, sizeof(what), "reclaim from zone %u", id);
 	init_reply(&reply);
-	r = ask_privileged(msg, &reply, what);
+	r = ask_privileged(vm, msg, &reply, what);
 	memcpy(result, reply.result, sizeof(reply.result));
 	return r;
 }
@@ -180,19 +218,20 @@ static int guest_set_idle(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, u
 	}
 	snprintf(what, sizeof(what), "idle return of zone %u", id);
 	init_reply(&reply);
-	return ask_privileged(msg, &reply, what);
+	return ask_privileged(vm, msg, &reply, what);
 }
 
 /* Anybody may read. */
 static int get(struct czone_vm *vm, uint32_t id, struct netlink_reply *reply)
 {
 	struct nl_msg *msg = zone_request(vm, CZONE_CMD_GET, id);
+	struct guest *guest = vm->priv;
 	char what[64];
 
 	snprintf(what, sizeof(what), "zone %u", id);
 	if (!msg)
 		return czone_fail(-ENOMEM, "%s: no memory for a request", what);
-	return netlink_ask(msg, reply, what);
+	return netlink_ask(&guest->netlink, msg, reply, what);
 }
 
 static int guest_stats(struct czone_vm *vm, uint32_t id, uint64_t stat[__CZONE_STAT_MAX])
@@ -211,7 +250,7 @@ static int guest_spawn(struct czone_vm *vm, uint32_t id, const struct czone_spaw
 		       int *ret_pidfd, pid_t *ret_pid)
 {
 	uint64_t stat[__CZONE_STAT_MAX] = { 0 };
-	char mount[PATH_MAX];
+	struct guest *guest = vm->priv;
 	int cgroup, r;
 
 	r = guest_stats(vm, id, stat);
@@ -219,10 +258,10 @@ static int guest_spawn(struct czone_vm *vm, uint32_t id, const struct czone_spaw
 		return r;
 	if (!stat[CZONE_STAT_CGROUP] || stat[CZONE_STAT_CGROUP] == CZONE_UNKNOWN)
 		return czone_fail(-ENOENT, "spawn: zone %u has no cgroup", id);
-	r = cgroup_find_mount("/proc/self/mountinfo", mount, sizeof(mount));
+	r = cgroups_root(guest);
 	if (r < 0)
 		return r;
-	cgroup = cgroup_open_id(mount, stat[CZONE_STAT_CGROUP], opts->cgroup);
+	cgroup = cgroup_open_id(guest->mount, stat[CZONE_STAT_CGROUP], opts->cgroup);
 	if (cgroup < 0)
 		return cgroup;
 	r = spawn_in(cgroup, opts, ret_pidfd, ret_pid);
@@ -250,6 +289,7 @@ static int guest_extents(struct czone_vm *vm, uint32_t id, struct czone_extent *
 static int guest_list(struct czone_vm *vm, uint32_t *ret_ids, size_t max)
 {
 	struct nl_msg *msg = request(vm, CZONE_CMD_GET, NLM_F_DUMP);
+	struct guest *guest = vm->priv;
 	struct netlink_reply reply;
 	int r;
 
@@ -258,13 +298,19 @@ static int guest_list(struct czone_vm *vm, uint32_t *ret_ids, size_t max)
 	init_reply(&reply);
 	reply.ids = ret_ids;
 	reply.max_ids = max;
-	r = netlink_ask(msg, &reply, "list");
+	r = netlink_ask(&guest->netlink, msg, &reply, "list");
 	return r < 0 ? r : (int)reply.n_ids;
 }
 
 static void guest_close(struct czone_vm *vm)
 {
-	free(vm->priv);
+	struct guest *guest = vm->priv;
+
+	netlink_fini(&guest->netlink);
+	if (guest->cgroups >= 0)
+		close(guest->cgroups);
+	pthread_mutex_destroy(&guest->lock);
+	free(guest);
 }
 
 const struct czone_driver czone_guest_driver = {
@@ -293,7 +339,9 @@ int czone_guest_open(struct czone_vm *vm)
 	guest = malloc(sizeof(*guest));
 	if (!guest)
 		return czone_fail(-ENOMEM, "no memory for a handle");
-	guest->family = family;
+	netlink_init(&guest->netlink, family);
+	pthread_mutex_init(&guest->lock, NULL);
+	guest->cgroups = -1;
 	vm->priv = guest;
 	vm->driver = &czone_guest_driver;
 	return 0;

@@ -23,7 +23,16 @@ void caps_lower(bool raised);
  */
 int cgroup_find_mount(const char *mountinfo, char *ret_path, size_t size);
 
-/* A descriptor of a cgroup with the memory controller; path begins with "/", from the mount. */
+/* A descriptor of the hierarchy's root, for cgroup_open_at(). */
+int cgroup_open_root(const char *mount);
+
+/* A descriptor of a cgroup; path begins with "/", from the root. The mount's name is for messages. */
+int cgroup_open_at(int root, const char *mount, const char *path);
+
+/* -EOPNOTSUPP where the memory controller is not enabled for this cgroup. */
+int cgroup_check_memory(int cgroup, const char *mount, const char *path);
+
+/* All of these: a descriptor of a cgroup with the memory controller. */
 int cgroup_open(const char *mount, const char *path);
 
 /*
@@ -42,6 +51,7 @@ int spawn_in(int cgroup, const struct czone_spawn_opts *opts, int *ret_pidfd, pi
 /* What the kernel said in answer to one request. */
 struct netlink_reply {
 	bool done;
+	bool unacknowledged;		/* the request asked for no final message; there is one for an error */
 	int error;			/* negative errno of the final message, 0 */
 	char text[256];			/* of the extended ack, or "" */
 	uint32_t id;
@@ -64,11 +74,27 @@ int netlink_resolve(void);
 /* A request to send; NULL without memory. */
 struct nl_msg *netlink_request(int family, int cmd, int flags);
 
+#define NETLINK_IDLE_MAX 4
+
+/* What the requests of one handle share, from any thread. */
+struct netlink {
+	int family;
+	pthread_mutex_t lock;		/* for all that follows */
+	pid_t owner;			/* the process whose sockets these are */
+	unsigned int n_idle;
+	struct netlink_socket *idle[NETLINK_IDLE_MAX];
+};
+
+void netlink_init(struct netlink *nl, int family);
+void netlink_fini(struct netlink *nl);
+
 /*
  * Send the request, free it, wait for the whole answer, from any thread. Returns
  * the kernel's errno, with what it said about it as the detail; `what` names the
  * request there. How long the kernel works on it is up to CZONE_A_TIMEOUT_MS.
+ * nl may be NULL.
  */
-int netlink_ask(struct nl_msg *request, struct netlink_reply *reply, const char *what);
+int netlink_ask(struct netlink *nl, struct nl_msg *request, struct netlink_reply *reply,
+		const char *what);
 
 #endif /* LIB_GUEST_GUEST_H */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * One socket for each request: any number of threads may wait for the kernel
- * without holding up one another.
+ * One socket for each request that is under way: any number of threads may wait
+ * for the kernel without holding up one another. A handle keeps a few of those
+ * that are done, as to make one costs more than to ask.
  */
 #include "guest.h"
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* libnl's errors are its own; those that a socket can give. */
 static int nl_to_errno(int error)
@@ -142,6 +144,8 @@ int netlink_parse(struct nlmsghdr *hdr, struct netlink_reply *reply)
 	case NLMSG_OVERRUN:
 		return czone_fail(-EPROTO, "the kernel's answer was lost");
 	default:
+		/* without an acknowledgement that is all */
+		reply->done = reply->unacknowledged;
 		return parse_answer(hdr, reply);
 	}
 }
@@ -149,37 +153,107 @@ int netlink_parse(struct nlmsghdr *hdr, struct netlink_reply *reply)
 /* The kernel answers a request before send() returns; whatever is missing then does not come. */
 #define ANSWER_LIMIT_MS 5000
 
-static int new_socket(struct nl_sock **ret_sock)
+/* No answer is longer: the extents of one zone, or what fits of a dump. */
+#define ANSWER_SIZE 65536
+
+struct netlink_socket {
+	struct nl_sock *sock;
+	unsigned char answer[ANSWER_SIZE];
+};
+
+static void free_socket(struct netlink_socket *s)
+{
+	nl_socket_free(s->sock);
+	free(s);
+}
+
+static int new_socket(struct netlink_socket **ret_socket)
 {
 	const struct timeval limit = { .tv_sec = ANSWER_LIMIT_MS / 1000 };
-	struct nl_sock *sock = nl_socket_alloc();
+	struct netlink_socket *s = malloc(sizeof(*s));
 	int r, on = 1;
 
-	if (!sock)
+	if (s)
+		s->sock = nl_socket_alloc();
+	if (!s || !s->sock) {
+		free(s);
 		return czone_fail(-ENOMEM, "no memory for a netlink socket");
-	r = genl_connect(sock);
+	}
+	r = genl_connect(s->sock);
 	if (r < 0) {
-		nl_socket_free(sock);
+		free_socket(s);
 		return czone_fail(nl_to_errno(r), "netlink socket: %s", nl_geterror(r));
 	}
-	setsockopt(nl_socket_get_fd(sock), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(nl_socket_get_fd(s->sock), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	/* a kernel without these says less, that is all */
-	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
-	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
-	*ret_sock = sock;
+	setsockopt(nl_socket_get_fd(s->sock), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
+	setsockopt(nl_socket_get_fd(s->sock), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
+	*ret_socket = s;
 	return 0;
+}
+
+void netlink_init(struct netlink *nl, int family)
+{
+	*nl = (struct netlink){ .family = family, .owner = getpid() };
+	pthread_mutex_init(&nl->lock, NULL);
+}
+
+void netlink_fini(struct netlink *nl)
+{
+	while (nl->n_idle)
+		free_socket(nl->idle[--nl->n_idle]);
+	pthread_mutex_destroy(&nl->lock);
+}
+
+static int get_socket(struct netlink *nl, struct netlink_socket **ret_socket)
+{
+	struct netlink_socket *s = NULL;
+	pid_t self = getpid();
+
+	if (!nl)
+		return new_socket(ret_socket);
+	pthread_mutex_lock(&nl->lock);
+	/* a child of fork() must not read its parent's answers */
+	if (nl->owner != self) {
+		while (nl->n_idle)
+			free_socket(nl->idle[--nl->n_idle]);
+		nl->owner = self;
+	}
+	if (nl->n_idle)
+		s = nl->idle[--nl->n_idle];
+	pthread_mutex_unlock(&nl->lock);
+	if (!s)
+		return new_socket(ret_socket);
+	*ret_socket = s;
+	return 0;
+}
+
+/* One that has not got its whole answer is of no more use. */
+static void put_socket(struct netlink *nl, struct netlink_socket *s, bool reusable)
+{
+	bool kept = false;
+
+	if (nl && reusable) {
+		pthread_mutex_lock(&nl->lock);
+		kept = nl->n_idle < NETLINK_IDLE_MAX;
+		if (kept)
+			nl->idle[nl->n_idle++] = s;
+		pthread_mutex_unlock(&nl->lock);
+	}
+	if (!kept)
+		free_socket(s);
 }
 
 int netlink_resolve(void)
 {
-	struct nl_sock *sock;
+	struct netlink_socket *s;
 	int family, r;
 
-	r = new_socket(&sock);
+	r = new_socket(&s);
 	if (r < 0)
 		return r;
-	family = genl_ctrl_resolve(sock, CZONE_GENL_NAME);
-	nl_socket_free(sock);
+	family = genl_ctrl_resolve(s->sock, CZONE_GENL_NAME);
+	free_socket(s);
 	if (family == -NLE_OBJ_NOTFOUND)
 		return czone_fail(-EOPNOTSUPP,
 				  "this kernel has no zones: boot one with CONFIG_CZONE, and be in its initial network namespace");
@@ -189,9 +263,12 @@ int netlink_resolve(void)
 	return family;
 }
 
+/* A few attributes of a few bytes each. */
+#define REQUEST_SIZE 256
+
 struct nl_msg *netlink_request(int family, int cmd, int flags)
 {
-	struct nl_msg *msg = nlmsg_alloc();
+	struct nl_msg *msg = nlmsg_alloc_size(REQUEST_SIZE);
 
 	if (msg && !genlmsg_put(msg, NL_AUTO_PORT, NL_AUTO_SEQ, family, 0, NLM_F_REQUEST | flags,
 				cmd, CZONE_GENL_VERSION)) {
@@ -202,46 +279,54 @@ struct nl_msg *netlink_request(int family, int cmd, int flags)
 }
 
 /* Take in one datagram. */
-static int receive(struct nl_sock *sock, const struct nlmsghdr *request,
+static int receive(struct netlink_socket *s, const struct nlmsghdr *request,
 		   struct netlink_reply *reply)
 {
-	struct sockaddr_nl from;
-	unsigned char *buffer = NULL;
+	struct sockaddr_nl from = { 0 };
+	socklen_t from_len = sizeof(from);
 	struct nlmsghdr *hdr;
+	ssize_t got;
 	int n, r = 0;
 
-	n = nl_recv(sock, &from, &buffer, NULL);
-	if (n == -NLE_AGAIN)
+	do {
+		got = recvfrom(nl_socket_get_fd(s->sock), s->answer, sizeof(s->answer), MSG_TRUNC,
+			       (struct sockaddr *)&from, &from_len);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0 && errno == EAGAIN)
 		return czone_fail(-ETIMEDOUT, "the kernel did not answer within %d ms", ANSWER_LIMIT_MS);
-	if (n < 0)
-		return czone_fail(nl_to_errno(n), "receiving from the kernel: %s", nl_geterror(n));
-	if (n == 0)
+	if (got < 0)
+		return czone_fail(-errno, "receiving from the kernel: %s", strerror(errno));
+	if (got == 0)
 		return czone_fail(-EPROTO, "the kernel closed the netlink socket");
-	for (hdr = (struct nlmsghdr *)buffer; r == 0 && !reply->done && nlmsg_ok(hdr, n);
+	if ((size_t)got > sizeof(s->answer))
+		return czone_fail(-EPROTO, "the kernel sent an answer of %zd bytes", got);
+	n = got;
+	for (hdr = (struct nlmsghdr *)s->answer; r == 0 && !reply->done && nlmsg_ok(hdr, n);
 	     hdr = nlmsg_next(hdr, &n)) {
 		/* only from the kernel, only in answer to this request */
 		if (from.nl_pid == 0 && hdr->nlmsg_seq == request->nlmsg_seq)
 			r = netlink_parse(hdr, reply);
 	}
-	free(buffer);
 	return r;
 }
 
-int netlink_ask(struct nl_msg *request, struct netlink_reply *reply, const char *what)
+int netlink_ask(struct netlink *nl, struct nl_msg *request, struct netlink_reply *reply,
+		const char *what)
 {
-	struct nl_sock *sock;
+	struct netlink_socket *s;
 	int r;
 
-	r = new_socket(&sock);
+	r = get_socket(nl, &s);
 	if (r < 0) {
 		nlmsg_free(request);
 		return r;
 	}
-	r = nl_send_auto(sock, request);
+	reply->unacknowledged = !(nlmsg_hdr(request)->nlmsg_flags & (NLM_F_ACK | NLM_F_DUMP));
+	r = nl_send_auto(s->sock, request);
 	r = r < 0 ? czone_fail(nl_to_errno(r), "%s: sending to the kernel: %s", what, nl_geterror(r)) : 0;
 	while (r == 0 && !reply->done)
-		r = receive(sock, nlmsg_hdr(request), reply);
-	nl_socket_free(sock);
+		r = receive(s, nlmsg_hdr(request), reply);
+	put_socket(nl, s, r == 0);
 	nlmsg_free(request);
 	if (r < 0 || reply->error == 0)
 		return r;

@@ -8,6 +8,8 @@
 #include <netlink/genl/genl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define FAMILY 42
 
@@ -308,12 +310,12 @@ Test(kernel, refusal_becomes_an_errno_with_a_name)
 	struct netlink_reply reply = { 0 };
 
 	/* the controller of generic netlink has no such command */
-	cr_assert_eq(netlink_ask(netlink_request(GENL_ID_CTRL, 200, NLM_F_ACK), &reply, "this"),
+	cr_assert_eq(netlink_ask(NULL, netlink_request(GENL_ID_CTRL, 200, NLM_F_ACK), &reply, "this"),
 		     -EOPNOTSUPP);
 	cr_assert_eq(strncmp(czone_error_detail(), "this: ", 6), 0, "%s", czone_error_detail());
 	/* and needs a name or a number for this one */
 	memset(&reply, 0, sizeof(reply));
-	cr_assert_eq(netlink_ask(netlink_request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, NLM_F_ACK), &reply,
+	cr_assert_eq(netlink_ask(NULL, netlink_request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, NLM_F_ACK), &reply,
 				 "that"), -EINVAL);
 	cr_assert_eq(strncmp(czone_error_detail(), "that: ", 6), 0, "%s", czone_error_detail());
 }
@@ -322,7 +324,7 @@ static void *ask_many(void *ret_failures)
 {
 	for (int i = 0; i < 200; i++) {
 		struct netlink_reply reply = { 0 };
-		int r = netlink_ask(netlink_request(GENL_ID_CTRL, 200, NLM_F_ACK), &reply, "this");
+		int r = netlink_ask(NULL, netlink_request(GENL_ID_CTRL, 200, NLM_F_ACK), &reply, "this");
 
 		*(int *)ret_failures += r != -EOPNOTSUPP;
 	}
@@ -340,4 +342,89 @@ Test(kernel, answers_many_threads_at_once)
 		pthread_join(threads[i], NULL);
 		cr_assert_eq(failures[i], 0);
 	}
+}
+
+/* ---- sockets of a handle */
+
+static int ask_nonsense(struct netlink *nl)
+{
+	struct netlink_reply reply = { 0 };
+
+	return netlink_ask(nl, netlink_request(GENL_ID_CTRL, 200, NLM_F_ACK), &reply, "this");
+}
+
+Test(sockets, are_used_again)
+{
+	struct netlink nl;
+	struct netlink_socket *first;
+
+	netlink_init(&nl, GENL_ID_CTRL);
+	cr_assert_eq(ask_nonsense(&nl), -EOPNOTSUPP);
+	cr_assert_eq(nl.n_idle, 1);
+	first = nl.idle[0];
+	for (int i = 0; i < 10; i++)
+		cr_assert_eq(ask_nonsense(&nl), -EOPNOTSUPP);
+	cr_assert_eq(nl.n_idle, 1);
+	cr_assert_eq(nl.idle[0], first);
+	netlink_fini(&nl);
+}
+
+Test(sockets, of_a_parent_are_not_its_child_s)
+{
+	struct netlink nl;
+	int status;
+	pid_t pid;
+
+	netlink_init(&nl, GENL_ID_CTRL);
+	cr_assert_eq(ask_nonsense(&nl), -EOPNOTSUPP);
+	pid = fork();
+	if (!pid) {
+		bool good = ask_nonsense(&nl) == -EOPNOTSUPP && nl.owner == getpid() &&
+			    nl.n_idle == 1;
+
+		netlink_fini(&nl);
+		_exit(!good);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0);
+	cr_assert_eq(ask_nonsense(&nl), -EOPNOTSUPP);
+	netlink_fini(&nl);
+}
+
+static void *ask_one_handle(void *arg)
+{
+	for (int i = 0; i < 100; i++)
+		if (ask_nonsense(arg) != -EOPNOTSUPP)
+			return arg;
+	return NULL;
+}
+
+Test(sockets, serve_many_threads_of_one_handle)
+{
+	pthread_t threads[8];
+	struct netlink nl;
+	void *failed;
+
+	netlink_init(&nl, GENL_ID_CTRL);
+	for (int i = 0; i < 8; i++)
+		cr_assert_eq(pthread_create(&threads[i], NULL, ask_one_handle, &nl), 0);
+	for (int i = 0; i < 8; i++) {
+		cr_assert_eq(pthread_join(threads[i], &failed), 0);
+		cr_assert_null(failed);
+	}
+	cr_assert_leq(nl.n_idle, NETLINK_IDLE_MAX);
+	netlink_fini(&nl);
+}
+
+Test(answer, is_all_when_no_acknowledgement_was_asked_for)
+{
+	struct netlink_reply reply = { .unacknowledged = true };
+	struct nl_msg *msg = netlink_request(GENL_MIN_ID, CZONE_CMD_CREATE, 0);
+
+	nla_put_u32(msg, CZONE_A_ID, 7);
+	cr_assert_eq(netlink_parse(nlmsg_hdr(msg), &reply), 0);
+	cr_assert(reply.done);
+	cr_assert_eq(reply.id, 7);
+	cr_assert_eq(reply.error, 0);
+	nlmsg_free(msg);
 }
