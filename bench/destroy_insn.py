@@ -11,7 +11,7 @@ from measure import MIB, Bench, conditions
 from vms import BOOT, CountedVM, PlainVM, counts, insn
 
 SIZE = 1024 * MIB
-QUIET_MS = 1000         # after a destroy
+QUIET_MS = 2000         # after a destroy; the memory map goes back after 1000
 WINDOW_MS = 10000       # for what the host asks a guest to do
 VIRTIO_MEM = ["-object", f"memory-backend-memfd,id=vmem,share=on,reserve=off,size={SIZE}",
               "-device", f"virtio-mem-pci,id=vm0,memdev=vmem,requested-size={SIZE}"]
