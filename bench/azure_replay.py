@@ -66,6 +66,7 @@ class Zones:
 
     def __enter__(self):
         self.m = MicroVM(pool=POOL).__enter__()
+        self.resident = self.returned = 0
         return self
 
     def __exit__(self, *exc):
@@ -77,9 +78,13 @@ class Zones:
         return c
 
     def end(self, c):
+        self.resident += c.zone.stats().host_resident
         c.stop()
-        c.zone.destroy()
+        self.returned += c.zone.destroy().returned
         c.remove()
+
+    def settle(self):
+        time.sleep(2)       # the kernel keeps the memory map of what was a zone for a second
 
     def memory(self):
         return memory_of(self.m.vm.stats().pid)
@@ -113,6 +118,9 @@ class Nothing:
         self.follow()
 
     def follow(self):
+        pass
+
+    def settle(self):
         pass
 
     def memory(self):
@@ -150,6 +158,9 @@ class VirtioMem(Nothing):
 
 class MicroVMs:
     name = "scpv"
+
+    def settle(self):
+        pass
 
     def __enter__(self):
         self.template = Template(disk=disk(), warm=False)
@@ -249,35 +260,34 @@ def replay(policy, containers, length, bench):
 
 
 def calibrate(policy, found):
-    """A few containers come, every other one goes."""
+    """A few containers come, every other one goes, then all."""
     sizes = [48 * MIB] * 8
     base = policy.memory()
     some = [policy.start(f"k{i}", size) for i, size in enumerate(sizes)]
     full = policy.memory()
-    each = (full - base - sum(sizes)) / len(some)
-    gone = some[::2]
-    for c in gone:
+    each = max(0, (full - base - sum(sizes)) / len(some))
+    for c in some[::2]:
         policy.end(c)
-    freed = sum(sizes[::2])
-    if policy.name == "virtio_mem":
-        seconds = policy.settle()
-        found["virtio_mem_seconds_per_gib"] = seconds / freed * (1 << 30)
-    time.sleep(1.5)     # what the kernel keeps of a zone's memory map for a second
-    share = (full - policy.memory()) / (freed + len(gone) * max(each, 0))
+    freed = sum(sizes[::2]) + each * len(some) / 2
+    seconds = policy.settle()
+    half = policy.memory()
+    for c in some[1::2]:
+        policy.end(c)
+    policy.settle()
+    left = max(0, policy.memory() - base)
     if policy.name == "scpv":
         found["scpv_overhead"] = (full - sum(sizes)) / len(some)
     elif policy.name == "none":
-        found["base"], found["per_container"] = base, max(each, 0)
+        found["base"], found["per_container"] = base, each
     elif policy.name == "virtio_mem":
-        found["virtio_mem_base"] = base
-        found["virtio_mem_share"] = min(1.0, max(0.0, share))
+        found["virtio_mem_base"], found["virtio_mem_per_container"] = base, each
+        found["virtio_mem_slack"] = left
+        found["virtio_mem_share"] = min(1.0, max(0.0, (full - half) / max(1, freed - left)))
+        found["virtio_mem_seconds_per_gib"] = seconds / freed * (1 << 30)
     else:
-        found["czone_base"], found["czone_per_container"] = base, max(each, 0)
-        found["czone_share"] = min(1.0, share)
-    for c in some[1::2]:
-        policy.end(c)
-    if policy.name == "virtio_mem":
-        policy.settle()
+        found["czone_base"], found["czone_per_container"] = base, each
+        found["czone_residue"] = min(each, left / len(some))
+        found["czone_share"] = policy.returned / policy.resident
 
 
 def main():

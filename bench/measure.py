@@ -61,13 +61,18 @@ class Bench:
             verdict = f"   goal {relation} {limit:.4g}: {'met' if met else 'MISSED'}"
         print(f"{name:46} {value:14.6g} {unit:6} [{spread[0]:.6g}, {spread[1]:.6g}] "
               f"n={runs}{verdict}", flush=True)
+        self._write()
         return value
 
-    def end(self):
+    def _write(self):
+        """After each result, should a later one be interrupted."""
         if self.args.json:
             with open(self.args.json, "w", encoding="utf-8") as f:
                 json.dump(self.results, f, indent=1)
                 f.write("\n")
+
+    def end(self):
+        self._write()
         if self.args.html:
             import report       # pylint: disable=import-outside-toplevel
             pathlib.Path(self.args.html).write_text(report.page(self.results)[0], encoding="utf-8")

@@ -15,6 +15,7 @@ import pathlib
 import re
 
 import matplotlib
+import matplotlib.ticker
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt     # noqa: E402  pylint: disable=wrong-import-position
 
@@ -101,8 +102,9 @@ def plot_startup(r):
     right.set_yscale("log")
     right.set_ylabel("startup latency, ms (log)")
     right.set_xlabel("containers that live at the same time")
-    right.set_ylim(right.get_ylim()[0] * 0.7, right.get_ylim()[1] * 2)
-    right.legend(loc="center right", fontsize=8.5)
+    right.set_ylim(right.get_ylim()[0] * 0.7, right.get_ylim()[1] * 12)
+    right.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    right.legend(loc="upper right", fontsize=8.5)
     return figure
 
 

@@ -18,6 +18,8 @@ from concurrent import futures
 from microvm import MIB, STATE, Guest, MicroVM
 
 ICOUNT = ["-icount", "shift=0"]
+# When the guest is idle its clock jumps to the next timer, and does not wait for the host's.
+JUMPING = ["-icount", "shift=0,sleep=off"]
 LIMIT_S = 900       # of one step under TCG
 BOOT = 512 * MIB    # memory outside the pool, or apart from what is plugged
 
@@ -101,17 +103,17 @@ class Spans:
 class CountedVM(Spans, MicroVM):
     """A VM with a pool."""
 
-    def __init__(self, **options):
+    def __init__(self, icount=ICOUNT, **options):   # pylint: disable=dangerous-default-value
         self.stop_path = pathlib.Path(tempfile.mktemp(prefix="stop-", dir=STATE.name))
         super().__init__(vcpus=1, boot_bytes=BOOT, kvm=2,
-                         emulator=emulator(*ICOUNT, *stop_port(self.stop_path)), **options)
+                         emulator=emulator(*icount, *stop_port(self.stop_path)), **options)
 
 
 class PlainVM(Spans):
     """A VM without libczone, started by QEMU itself; for everything else."""
 
     def __init__(self, *arguments, kernel=None, memory=BOOT, cmdline="", counted=True, cpus=1,
-                 ram=None, wait=True):
+                 ram=None, wait=True, icount=ICOUNT):     # pylint: disable=dangerous-default-value
         """counted=False: at the speed of the clock. wait=False: do not wait for the guest."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="plain", dir=STATE.name))
         image = pathlib.Path(os.environ["CZONE_MICROVM"])
@@ -121,7 +123,7 @@ class PlainVM(Spans):
         self.qemu = subprocess.Popen([
             os.environ["CZONE_QEMU"], "-no-user-config", "-nodefaults", "-display", "none",
             "-machine", "q35,memory-backend=ram", "-accel", "tcg,tb-size=32", "-cpu", "max",
-            "-smp", str(cpus), *(ICOUNT if counted else []), "-m", f"size={memory >> 20}M,slots=4,maxmem=64G",
+            "-smp", str(cpus), *(icount if counted else []), "-m", f"size={memory >> 20}M,slots=4,maxmem=64G",
             "-object", ram or f"memory-backend-memfd,id=ram,share=on,size={memory}",
             "-kernel", kernel or os.environ["CZONE_KERNEL"], "-initrd", str(image / "initrd.gz"),
             "-append", f"console=ttyS0 panic=-1 swiotlb=noforce loglevel=7 {cmdline}",

@@ -13,9 +13,12 @@ class Model:
     per_container: float            # above its function: cgroup, page tables, namespaces
     czone_base: float
     czone_per_container: float      # the memory map of its zone included
-    czone_share: float              # of a dead container's memory, returned
+    czone_residue: float            # of it, what a dead one leaves to its successor
+    czone_share: float              # of a dead container's zone, returned
     virtio_mem_base: float
-    virtio_mem_share: float         # of what free memory there is, returned when asked
+    virtio_mem_per_container: float
+    virtio_mem_slack: float         # free memory that the platform leaves plugged, and residue
+    virtio_mem_share: float         # of the other free memory, returned when asked
     virtio_mem_seconds_per_gib: float
     containers_per_vm: int = 64
 

@@ -5,7 +5,7 @@ Containers come and go as their functions' invocations have it (trace.lives). Th
 to containers_per_vm, in the order of their coming. Each VM's memory, in bytes:
   scpv        no such VMs: a microVM for each container, gone with it
   none        nothing is returned: the most that it ever held, and what it costs itself
-  virtio_mem  when a container ends, the memory that is free is asked back; a share comes, later
+  virtio_mem  when a container ends, what is free above the slack is asked back; a share comes, later
   czone       when a container ends, its zone is destroyed and comes back
 """
 import concurrent.futures
@@ -28,7 +28,7 @@ class VM:
 
     def __init__(self, model):
         self.model = model
-        self.containers = 0
+        self.containers = self.most = 0
         self.live = 0.0         # bytes that functions hold
         self.peak = 0.0         # the most that was ever in use: what stays without a return
         self.backed = 0.0       # virtio-mem: what the host has behind what is in use, and free
@@ -37,9 +37,9 @@ class VM:
     def start(self, size):
         self.containers += 1
         self.live += size
-        used = self.used(self.model.per_container)
-        self.peak = max(self.peak, used)
-        self.backed = max(self.backed, used)
+        self.most = max(self.most, self.containers)
+        self.peak = max(self.peak, self.used(self.model.per_container))
+        self.backed = max(self.backed, self.used(self.model.virtio_mem_per_container))
 
     def end(self, size):
         self.containers -= 1
@@ -51,15 +51,17 @@ class VM:
 
     def unplug(self):
         """virtio-mem gives back a share of what is free."""
-        free = self.backed - self.used(self.model.per_container)
-        self.backed -= max(0.0, free) * self.model.virtio_mem_share
+        m = self.model
+        free = self.backed - self.used(m.virtio_mem_per_container) - m.virtio_mem_slack
+        self.backed -= max(0.0, free) * m.virtio_mem_share
 
     def memory(self):
         m = self.model
         return {"scpv": self.live + self.containers * m.scpv_overhead,
                 "none": m.base + self.peak,
                 "virtio_mem": m.virtio_mem_base + self.backed,
-                "czone": m.czone_base + self.used(m.czone_per_container) + self.stuck,
+                "czone": m.czone_base + self.used(m.czone_per_container) + self.stuck +
+                         (self.most - self.containers) * m.czone_residue,
                 "live": self.live}
 
 

@@ -16,8 +16,10 @@ from azure.model import Model       # noqa: E402  pylint: disable=wrong-import-p
 
 MIB = 1 << 20
 MODEL = Model(scpv_overhead=40 * MIB, base=100 * MIB, per_container=1 * MIB, czone_base=100 * MIB,
-              czone_per_container=2 * MIB, czone_share=1.0, virtio_mem_base=100 * MIB,
-              virtio_mem_share=0.5, virtio_mem_seconds_per_gib=0.0, containers_per_vm=2)
+              czone_per_container=2 * MIB, czone_residue=0.5 * MIB, czone_share=1.0,
+              virtio_mem_base=100 * MIB, virtio_mem_per_container=1 * MIB,
+              virtio_mem_slack=10 * MIB, virtio_mem_share=0.5, virtio_mem_seconds_per_gib=0.0,
+              containers_per_vm=2)
 
 
 class Readers(unittest.TestCase):
@@ -111,20 +113,22 @@ class Simulator(unittest.TestCase):
             "live": 100, "scpv": 140, "none": 201, "virtio_mem": 201, "czone": 202})
         self.assertEqual(self.at(30, containers), {
             "live": 150, "scpv": 230, "none": 252, "virtio_mem": 252, "czone": 254})
-        # the first one has gone: 101 MiB are free, of which virtio-mem returns half
+        # the first one has gone: of 101 MiB that are free, 91 are asked for, and half of it comes
         self.assertEqual(self.at(50, containers), {
-            "live": 50, "scpv": 90, "none": 252, "virtio_mem": 201.5, "czone": 152})
+            "live": 50, "scpv": 90, "none": 252, "virtio_mem": 206.5, "czone": 152.5})
         self.assertEqual(self.at(80, containers), {
-            "live": 0, "scpv": 0, "none": 252, "virtio_mem": 150.75, "czone": 100})
+            "live": 0, "scpv": 0, "none": 252, "virtio_mem": 158.25, "czone": 101})
 
     def test_full_vms_are_not_filled_further_and_empty_ones_are_used_again(self):
         three = [(1.5, 90, MIB), (2.5, 10, MIB), (3.5, 90, MIB), (20.5, 90, MIB)]
         self.assertEqual(self.at(5, three)["czone"], 2 * 100 + 3 * 3)
-        self.assertEqual(self.at(30, three)["czone"], 2 * 100 + 3 * 3)
+        self.assertEqual(self.at(15, three)["czone"], 2 * 100 + 2 * 3 + 0.5)
+        # the fourth goes where there was room first, and the first VM keeps what was left
+        self.assertEqual(self.at(30, three)["czone"], 2 * 100 + 3 * 3 + 0.5)
 
     def test_what_stays_stays(self):
         lossy = Model(**dict(vars(MODEL), czone_share=0.9))
-        self.assertEqual(self.at(50, [(1.5, 10, 100 * MIB)], lossy)["czone"], 110)
+        self.assertEqual(self.at(50, [(1.5, 10, 100 * MIB)], lossy)["czone"], 110.5)
 
     def test_area_and_reductions(self):
         series = simulate.simulate([(10.5, 60.5, 100 * MIB)], MODEL, 100, 1.0)

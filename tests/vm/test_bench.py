@@ -65,3 +65,19 @@ def test_what_a_vm_costs_its_process(tmp_path):
     # with memory, queues and libvirt's share: docs/architecture.md states it
     assert results["cost_vm_threads"] <= 1 and results["cost_vm_fds"] <= 16
     assert results["cost_vm_memory"] < 2 << 20
+
+def test_a_destroy_returns_all_for_less_than_virtio_mem(tmp_path):
+    results = run(tmp_path, "return_methods", "--mib", "64", "--state", "clean",
+                  "--method", "destroy", "--method", "virtio_mem")
+    assert results["return_destroy_64mib_clean_share"] >= 0.995
+    assert results["return_virtio_mem_64mib_clean_share"] > 0.5
+    assert 0 < results["return_destroy_64mib_clean_insn"]
+    assert results["return_destroy_64mib_clean_insn_over_best"] < 0.5
+
+
+def test_neighbours_are_measured_by_the_guests_clock(tmp_path):
+    results = run(tmp_path, "neighbours", "--mib", "64", "--method", "destroy", "--runs", "1")
+    # a request is 400,000 instructions and 64 page faults
+    assert 500 < results["neighbour_p50_undisturbed"] < 2000
+    assert results["neighbour_p50_undisturbed"] <= results["neighbour_p99_undisturbed"]
+    assert 0.8 < results["neighbour_p99_ratio"] < 1.2
