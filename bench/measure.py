@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import statistics
 import sys
 
@@ -37,6 +38,8 @@ class Bench:
         if self.runs < 1:
             parser.error("at least one run")
         self.results = []
+        # so that its VMs go with it
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
 
     @staticmethod
     def say(text):

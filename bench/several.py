@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Several measurements, one after another, and their results in one list."""
+"""Several measurements, one after another, and their results in one list.
+
+One that fails or takes too long loses what it had not measured yet, and nothing of the
+others: the results are written after each, and the exit status says whether all went well.
+"""
 import argparse
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,14 +16,66 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# Seconds that each takes on 2 idle cores, full and quick; only the time left depends on them.
-SECONDS = {"startup": (900, 150), "return_methods": (900, 120), "functions": (200, 90),
-           "azure_replay": (420, 140), "azure_sim": (240, 20), "neighbours": (150, 60),
-           "scale": (150, 40), "return_speed": (60, 30), "returned_share": (120, 50)}
+# In this order: first what others are judged by, and what is short. Seconds that each takes on 2
+# idle cores, full and quick: the time left comes from them, and the limit (LIMIT times as much).
+SECONDS = {
+    "counter": (30, 20), "destroy_insn": (100, 45), "create_insn": (90, 45), "fault_insn": (60, 30),
+    "return_speed": (60, 30), "report_speed": (60, 20), "flood": (20, 10),
+    "returned_share": (100, 45), "neighbours": (150, 60), "startup": (600, 120),
+    "azure_replay": (480, 120), "azure_sim": (180, 20), "return_methods": (600, 60),
+    "scale": (120, 40), "functions": (150, 60), "many_vms": (60, 40), "vm_cost": (30, 20)}
+OTHER = 60, 30
+LIMIT = 4
+TERM_S = 20     # until a measurement that was told to end is killed
 
 
 def expected(name, quick):
-    return SECONDS.get(name, (60, 25))[bool(quick)]
+    return SECONDS.get(name, OTHER)[bool(quick)]
+
+
+def order(names):
+    known = list(SECONDS)
+    return sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
+
+
+def measure(name, options, limit):
+    """(its results, why it failed or None)"""
+    with tempfile.TemporaryDirectory(prefix="czone-bench.") as d:
+        out = pathlib.Path(d) / "results.json"
+        # each in a process of its own: libvirt's embedded driver lives as long as that; and in
+        # a session of its own: with its VMs, should it have to be ended
+        process = subprocess.Popen([sys.executable, "-B", HERE / f"{name}.py", "--json", out, *options],
+                                   start_new_session=True)
+        why = None
+        try:
+            status = process.wait(limit)
+            if status:
+                why = f"exit status {status}"
+        except subprocess.TimeoutExpired:
+            why = f"not done in {limit / 60:.0f} min"
+        finally:
+            end(process)
+        try:
+            results = json.loads(out.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            results = []
+    for row in results:
+        row["conditions"]["measurement"] = name
+    return results, why
+
+
+def end(process):
+    """It, and all that it has started."""
+    for signal_, seconds in (signal.SIGTERM, TERM_S if process.poll() is None else 0), \
+                            (signal.SIGKILL, TERM_S):
+        try:
+            os.killpg(process.pid, signal_)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
 
 
 def main():
@@ -27,27 +85,33 @@ def main():
     parser.add_argument("--html", metavar="FILE", help="a report with plots")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--runs", type=int)
+    parser.add_argument("--minutes", type=float, metavar="N",
+                        help="end then: what is not done by then has failed")
     args = parser.parse_args()
     options = ["--quick"] if args.quick else []
     if args.runs:
         options += ["--runs", str(args.runs)]
 
-    results, failed, start = [], [], time.monotonic()
-    weights = [expected(name, args.quick) for name in args.name]
-    for i, name in enumerate(args.name):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
+    results, failed, took, start = [], [], {}, time.monotonic()
+    names = order(args.name)
+    weights = [expected(name, args.quick) for name in names]
+    for i, name in enumerate(names):
         spent = time.monotonic() - start
         done, left = sum(weights[:i]), sum(weights[i:])
         # what is left takes as much longer than usual as what is done did
-        left *= max(0.2, spent / done) if done else 1
-        print(f"== {name} ({i + 1} of {len(args.name)}; {spent / 60:.0f} min so far, "
-              f"about {left / 60:.0f} left)", flush=True)
-        with tempfile.NamedTemporaryFile("r", suffix=".json") as f:
-            # each in a process of its own: libvirt's embedded driver lives as long as that
-            if subprocess.run([sys.executable, "-B", HERE / f"{name}.py", "--json", f.name,
-                               *options], check=False).returncode:
-                failed.append(name)
-            else:
-                results += json.load(f)
+        slower = min(4, max(0.5, spent / done)) if done else 1
+        print(f"== {name} ({i + 1} of {len(names)}; {spent / 60:.0f} min so far, "
+              f"about {left * slower / 60:.0f} left)", flush=True)
+        limit = LIMIT * max(weights[i], 60)
+        if args.minutes:
+            limit = max(0, min(limit, args.minutes * 60 - spent))
+        rows, why = measure(name, options, limit)
+        took[name] = time.monotonic() - start - spent
+        results += rows
+        if why:
+            failed.append(name)
+            print(f"== {name} failed ({why}); {len(rows)} results are kept", flush=True)
         if args.json:       # what there is, should a later one be interrupted
             pathlib.Path(args.json).write_text(json.dumps(results, indent=1) + "\n",
                                                encoding="utf-8")
@@ -56,8 +120,9 @@ def main():
         text, plots = report.page(results)
         pathlib.Path(args.html).write_text(text, encoding="utf-8")
         print(f"{args.html}: {len(plots)} plots, {len(results)} results")
-    print(f"== {len(args.name) - len(failed)} of {len(args.name)} in "
-          f"{(time.monotonic() - start) / 60:.0f} min")
+    print("== seconds: " + ", ".join(f"{name} {s:.0f}" for name, s in took.items()))
+    print(f"== {len(names) - len(failed)} of {len(names)} in "
+          f"{(time.monotonic() - start) / 60:.0f} min, {len(results)} results")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

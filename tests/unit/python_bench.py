@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The parts of bench/ that need no guest: readers of traces, simulator, report."""
+import contextlib
+import io
+import json
 import pathlib
 import re
 import shutil
@@ -7,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 BENCH = pathlib.Path(__file__).resolve().parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
@@ -232,6 +236,66 @@ class Report(unittest.TestCase):
                 from PIL import Image       # pylint: disable=import-outside-toplevel
                 colours = Image.open(shot).convert("RGB").getcolors(1 << 24)
                 self.assertGreater(len(colours), 50, "the page is empty")
+
+
+SCRIPT = """
+import json, pathlib, subprocess, sys, time
+out = sys.argv[sys.argv.index("--json") + 1]
+def add(*names):
+    rows = [{"name": n, "value": 1, "unit": "ms", "spread": [1, 1], "runs": 1, "conditions": {}}
+            for n in names]
+    pathlib.Path(out).write_text(json.dumps(rows), "ascii")
+"""
+
+
+class Several(unittest.TestCase):
+    """Measurements, one after another."""
+
+    def setUp(self):
+        import several          # pylint: disable=import-outside-toplevel
+        self.several = several
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.here, self.file = pathlib.Path(directory.name), f"{directory.name}/out.json"
+
+    def run_all(self, **scripts):
+        for name, text in scripts.items():
+            (self.here / f"{name}.py").write_text(SCRIPT + text, "ascii")
+        with mock.patch.object(self.several, "HERE", self.here), \
+                mock.patch.object(self.several, "LIMIT", 1 / 20), \
+                mock.patch.object(sys, "argv", ["several", *scripts, "--json", self.file,
+                                                "--html", self.file + ".html"]), \
+                contextlib.redirect_stdout(io.StringIO()) as said:
+            try:
+                self.several.main()
+                status = None
+            except SystemExit as e:
+                status = e.code
+        rows = json.loads(pathlib.Path(self.file).read_text("utf-8"))
+        return status, [(r["name"], r["conditions"]["measurement"]) for r in rows], said.getvalue()
+
+    def test_one_that_fails_loses_nothing_of_the_others(self):
+        status, rows, said = self.run_all(a="add('x')", b="add('y'); sys.exit('no')", c="add('z')")
+        self.assertEqual(rows, [("x", "a"), ("y", "b"), ("z", "c")])
+        self.assertEqual(status, "failed: b")
+        self.assertIn("b failed (exit status 1); 1 results are kept", said)
+        self.assertTrue(pathlib.Path(self.file + ".html").exists())
+
+    def test_one_that_hangs_is_ended_with_all_that_it_started(self):
+        pid = self.here / "pid"
+        status, rows, _ = self.run_all(
+            a=f"add('x'); p = subprocess.Popen(['sleep', '600']); "
+              f"pathlib.Path('{pid}').write_text(str(p.pid)); time.sleep(600)", b="add('y')")
+        self.assertEqual((status, rows), ("failed: a", [("x", "a"), ("y", "b")]))
+        stat = pathlib.Path(f"/proc/{pid.read_text()}/stat")
+        # its new parent may not have waited for it yet
+        self.assertTrue(not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+    def test_all_well(self):
+        status, rows, said = self.run_all(return_methods="add('x')", destroy_insn="add('y')")
+        self.assertEqual(status, None)
+        self.assertEqual([m for _, m in rows], ["destroy_insn", "return_methods"])  # short ones first
+        self.assertIn("2 of 2", said)
 
 
 if __name__ == "__main__":
