@@ -299,7 +299,7 @@ def main():
                   (["--concurrency"], dict(type=float, help="containers that live, on average")),
                   runs=1, quick_runs=1)
     args = bench.args
-    window = args.window or (30 if args.quick else 90)
+    window = args.window or (30 if args.quick else 60)
     compress = args.compress or (60 if args.quick else 30)
     containers, length = schedule((args.start, window), compress, args.scale,
                                   args.concurrency or (4 if args.quick else 10))

@@ -42,8 +42,8 @@ def simulate(bench, name, jobs, until, known):
     for policy in POLICIES:
         points = [[round(t / 3600, 3), round(row[policy])] for t, row in series[::5]]
         mean = sum(row[policy] for _, row in series) / len(series)
-        bench.add(f"{name}_memory_{policy}", [mean], "bytes", **known, series=points,
-                  time_unit=f"hours of {hours:.0f}")
+        plotted = dict(series=points, time_unit=f"hours of {hours:.0f}") if name == "azure_sim" else {}
+        bench.add(f"{name}_memory_{policy}", [mean], "bytes", **known, **plotted)
         if policy != "live":
             bench.add(f"{name}_area_{policy}", [area(series, policy) / (1 << 30) / 3600], "GiB h",
                       **known)

@@ -65,10 +65,10 @@ class Function:
     def log(self):
         return self.guest.run(f"cat {self.io}/log", check=False)[1]
 
-    def call(self, limit=LIMIT_S):
-        """One invocation; what serve.py says about it."""
+    def call(self, argument="x", limit=LIMIT_S):
+        """One invocation, with another argument from now on if it is a number; what serve.py says."""
         status, text = self.guest.run(
-            f"timeout {limit} sh -c 'echo x >{self.io}/in & cat {self.io}/out'",
+            f"timeout {limit} sh -c 'echo {argument} >{self.io}/in & cat {self.io}/out'",
             limit=limit + 10, check=False)
         if status or not text.startswith("{"):
             raise RuntimeError(f"{self.name}: {text}{self.log()}")

@@ -20,7 +20,7 @@ import time
 
 import oci
 
-FUNCTION = "float_operations"
+FUNCTION = "ballast"
 
 
 def mount(*arguments, check=True):

@@ -112,7 +112,7 @@ def refill(bench, known):
 
 def main():
     bench = Bench(__doc__, (["--mib"], dict(type=int, default=1024)),
-                  (["--method"], dict(action="append", choices=list(METHODS))), runs=5, quick_runs=2)
+                  (["--method"], dict(action="append", choices=list(METHODS))), runs=3, quick_runs=2)
     known = conditions()
     size, ratios = bench.args.mib * MIB, {}
     for name in bench.args.method or METHODS:

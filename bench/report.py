@@ -80,7 +80,8 @@ def plot_startup(r):
     if not numbers or not sizes:
         return None
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    size = 50 if 50 in sizes else sizes[0]
+    # one was measured for all numbers, the others where all run
+    size = max(sizes, key=lambda s: len(r.found(rf"memory_czone_{s}mib_\d+")))
     series = []
     for way, (label, colour) in WAYS.items():
         values = [r.value(f"memory_{way}_{size}mib_{n}") for n in numbers]
@@ -312,7 +313,7 @@ def page(rows, plots=None):
             continue
         names.append(name)
         if plots:
-            figure.savefig(pathlib.Path(plots) / f"{name}.png", dpi=110)
+            figure.savefig(pathlib.Path(plots) / f"{name}.svg", metadata={"Date": None})
         parts.append(f"<section id='{name}'><h2>{html.escape(title)}</h2><figure>{svg(figure)}"
                      f"<figcaption>{html.escape(caption)}</figcaption></figure></section>")
         plt.close(figure)

@@ -8,11 +8,14 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+
+from measure import conditions_of_host
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -21,11 +24,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 SECONDS = {
     "counter": (30, 20), "destroy_insn": (100, 45), "create_insn": (90, 45), "fault_insn": (60, 30),
     "return_speed": (60, 30), "report_speed": (60, 20), "flood": (20, 10),
-    "returned_share": (100, 45), "neighbours": (150, 60), "startup": (600, 120),
-    "azure_replay": (480, 120), "azure_sim": (180, 20), "return_methods": (600, 60),
+    "returned_share": (100, 45), "neighbours": (300, 90), "startup": (750, 150),
+    "azure_replay": (540, 160), "azure_sim": (180, 20), "return_methods": (600, 60),
     "scale": (120, 40), "functions": (150, 60), "many_vms": (60, 40), "vm_cost": (30, 20)}
 OTHER = 60, 30
-LIMIT = 4
+LIMIT = 3
 TERM_S = 20     # until a measurement that was told to end is killed
 
 
@@ -64,6 +67,21 @@ def measure(name, options, limit):
     return results, why
 
 
+def versions():
+    """Of what the measurements do not name themselves."""
+    def first_line(*command):
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  text=True, check=False, timeout=20)
+        except OSError:
+            return "unknown"
+        return (done.stdout.splitlines() or ["unknown"])[0]
+    return {"libczone": first_line("git", "-C", HERE, "describe", "--always", "--dirty"),
+            "libvirt": first_line("dpkg-query", "-Wf", "${Version}\n", "libvirt0"),
+            "linux-source-6.12": first_line("dpkg-query", "-Wf", "${Version}\n", "linux-source-6.12"),
+            "Host kernel": os.uname().release}
+
+
 def end(process):
     """It, and all that it has started."""
     for signal_, seconds in (signal.SIGTERM, TERM_S if process.poll() is None else 0), \
@@ -93,7 +111,13 @@ def main():
         options += ["--runs", str(args.runs)]
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
-    results, failed, took, start = [], [], {}, time.monotonic()
+    failed, took, start = [], {}, time.monotonic()
+    of_run = {"name": "bench_minutes", "unit": "min", "runs": 1, "conditions": dict(
+        conditions_of_host(),
+        # where its files lie is nobody's business
+        command=re.sub(r"/\S*/", "", os.environ.get("CZONE_BENCH", "")), versions=versions(),
+        date=time.strftime("%Y-%m-%d"), failed=failed, seconds=took)}
+    results = [of_run]
     names = order(args.name)
     weights = [expected(name, args.quick) for name in names]
     for i, name in enumerate(names):
@@ -107,11 +131,13 @@ def main():
         if args.minutes:
             limit = max(0, min(limit, args.minutes * 60 - spent))
         rows, why = measure(name, options, limit)
-        took[name] = time.monotonic() - start - spent
+        took[name] = round(time.monotonic() - start - spent)
         results += rows
         if why:
             failed.append(name)
             print(f"== {name} failed ({why}); {len(rows)} results are kept", flush=True)
+        of_run["value"] = (time.monotonic() - start) / 60
+        of_run["spread"] = [of_run["value"]] * 2
         if args.json:       # what there is, should a later one be interrupted
             pathlib.Path(args.json).write_text(json.dumps(results, indent=1) + "\n",
                                                encoding="utf-8")
@@ -120,7 +146,7 @@ def main():
         text, plots = report.page(results)
         pathlib.Path(args.html).write_text(text, encoding="utf-8")
         print(f"{args.html}: {len(plots)} plots, {len(results)} results")
-    print("== seconds: " + ", ".join(f"{name} {s:.0f}" for name, s in took.items()))
+    print("== seconds: " + ", ".join(f"{name} {s}" for name, s in took.items()))
     print(f"== {len(names) - len(failed)} of {len(names)} in "
           f"{(time.monotonic() - start) / 60:.0f} min, {len(results)} results")
     if failed:

@@ -34,8 +34,9 @@ from template import MEMORY, Template, cold
 from vms import CountedVM, insn
 
 ALONE = 4
+CLOCKS = 4          # the clock tells little: at most for as many containers
 SLACK = 16 * MIB    # of a zone, over the function's own
-FUNCTION = "float_operations"
+FUNCTION = "ballast"
 
 
 def native(runs):
@@ -52,68 +53,105 @@ def guest_alone():
         boot = insn(m.guest, "boot")[0][1]["insn"]
         prepare(m.guest)
         for name in "first", "second":      # the first one reads the image, as the template's did
-            f = Function(m.guest, name, FUNCTION)
+            f = Function(m.guest, name, FUNCTION, 10)
             started = f.start()
         return boot, started, f.warm()
 
 
-def guest_with_zones(numbers):
-    """The same beside others: {n: (instructions of the zone, host's CPU seconds, marks, warm)}."""
-    found = {}
-    with CountedVM(pool=8 << 30, rootfs=image()) as m:
+def fleet_of_zones(bench, sizes, numbers):
+    """The same beside others, in one VM.
+
+    {n: (instructions of the zone, host's CPU seconds, marks, warm)}, {mib: {n: memory}} as of
+    fleet_of_clones().
+    """
+    found, memory, members = {}, {sizes[0]: {}}, []
+    with CountedVM(pool=16 << 30, rootfs=image()) as m:
         prepare(m.guest)
+        pid = m.vm.stats().pid
         shared = Image(m.vm, m.guest).zone
-        f = Function(m.guest, "first", FUNCTION)
-        m.vm.create(64 * MIB, cgroup=f.cgroup, file_zone=shared)
+        f = Function(m.guest, "first", FUNCTION, sizes[0])
+        zone = m.vm.create(sizes[0] * MIB + SLACK, cgroup=f.cgroup, file_zone=shared)
         f.start()       # reads the image
         f.stop()
-        m.measure_idle()
+        zone.destroy()
+        f.remove()
         for n in range(1, max(numbers) + 1):
-            f = Function(m.guest, f"f{n}", FUNCTION)
-            if n not in numbers:
-                m.vm.create(64 * MIB, cgroup=f.cgroup, file_zone=shared)
-                f.start()
-                continue
+            f = Function(m.guest, f"f{n}", FUNCTION, sizes[0])
             host = []
 
             def plug():
                 cpu = time.process_time()
-                m.vm.create(64 * MIB, cgroup=f.cgroup, file_zone=shared)
+                zone = m.vm.create(sizes[0] * MIB + SLACK, cgroup=f.cgroup, file_zone=shared)
                 host.append(time.process_time() - cpu)
+                members.append((zone, f))
 
+            if n not in numbers:
+                plug()
+                f.start()
+                f.call()
+                continue
+            m.measure_idle()
             executed = m.span(plug)[0]
             found[n] = executed, host[0], f.start(), f.warm()
-    return found
+            held = sum(f.call()["anonymous"] for _, f in members)
+            memory[sizes[0]][n] = (*rollup(pid), held)
+            say_memory(bench, sizes[0], f"{n} in one VM", n, memory[sizes[0]][n])
+        for mib in sizes[1:]:
+            held = 0
+            for zone, f in members:
+                zone.resize(mib * MIB + SLACK)
+                held += f.call(mib)["anonymous"]
+            memory[mib] = {len(members): (*rollup(pid), held)}
+            say_memory(bench, mib, f"{len(members)} in one VM", len(members),
+                       memory[mib][len(members)])
+    return found, memory
 
 
-def fleet_of_clones(bench, template, mib, numbers, make):
-    """VMs with a container each: {n: (memory, of it translated code, of it the functions')}."""
-    vms, held, hosts, clocks, found = [], 0, [], [], {}
+def say_memory(bench, mib, what, n, found):
+    bench.say(f"{mib} MiB, {what}: {(found[0] - found[1]) / n / MIB:.1f} MiB each")
+
+
+def fleet_of_clones(bench, sizes, numbers, make):
+    """VMs with a container each, which is given more memory when all run.
+
+    {mib: {n: (memory, of it translated code, of it the functions')}},
+    {n: host's (seconds, CPU seconds)}, {n: seconds by the clock}
+    """
+    members, hosts, clocks, memory, host = [], [], {}, {sizes[0]: {}}, {}
     try:
         for _ in range(ALONE):      # how long it takes when there is no other
-            m, *host = make()
+            m, *seconds = make()
             m.__exit__(None)
-            hosts.append(host)
+            hosts.append(seconds)
         alone, hosts = hosts, []
         for n in range(1, max(numbers) + 1):
             begin = time.monotonic()
-            m, *host = make()
-            vms.append(m)
-            hosts.append(host)
-            f = Function(m.guest, "f", "ballast", mib)
+            m, *seconds = make()
+            hosts.append(seconds)
+            f = Function(m.guest, "f", FUNCTION, sizes[0])
+            members.append((m, f))
             f.start()
-            clocks.append(time.monotonic() - begin)
-            held += f.call()["anonymous"]
+            clock = time.monotonic() - begin
+            f.call()
             if n in numbers:
-                total = [rollup(v.qemu.pid) for v in vms]
                 near = hosts[n // 2:n] + (alone if n == 1 else [])
-                found[n] = (sum(t for t, _ in total), sum(c for _, c in total), held,
-                            [min(column) for column in zip(*near)], clocks[-1])
-                bench.say(f"{mib} MiB, {n} microVMs: {found[n][0] / n / MIB:.1f} MiB each")
+                host[n], clocks[n] = [min(column) for column in zip(*near)], clock
+                memory[sizes[0]][n] = total_of(members, sizes[0])
+                say_memory(bench, sizes[0], f"{n} microVMs", n, memory[sizes[0]][n])
+        for mib in sizes[1:]:
+            n = len(members)
+            memory[mib] = {n: total_of(members, mib)}
+            say_memory(bench, mib, f"{n} microVMs", n, memory[mib][n])
     finally:
-        for m in vms:
+        for m, _ in members:
             m.__exit__(None)
-    return found
+    return memory, host, clocks
+
+
+def total_of(members, mib):
+    held = sum(f.call(mib)["anonymous"] for _, f in members)
+    rows = [rollup(m.qemu.pid) for m, _ in members]
+    return sum(t for t, _ in rows), sum(c for _, c in rows), held
 
 
 def boot():
@@ -124,30 +162,24 @@ def boot():
     return m, seconds, cpu
 
 
-def many_in_one(bench, mib, numbers):
-    found, held = {}, 0
-    with MicroVM(pool=16 << 30, rootfs=image()) as m:
+def clocks_of_zones(mib, numbers):
+    """{n: seconds} from the request for a zone until its container is ready, at the clock's speed."""
+    found = {}
+    with MicroVM(pool=4 << 30, rootfs=image()) as m:
         prepare(m.guest)
-        pid = m.vm.stats().pid
         shared = Image(m.vm, m.guest).zone
         for n in range(1, max(numbers) + 1):
             begin = time.monotonic()
-            f = Function(m.guest, f"f{n}", "ballast", mib)
+            f = Function(m.guest, f"f{n}", FUNCTION, mib)
             m.vm.create(mib * MIB + SLACK, cgroup=f.cgroup, file_zone=shared)
             f.start()
-            clock = time.monotonic() - begin
-            held += f.call()["anonymous"]
-            if n in numbers:
-                total, code = rollup(pid)
-                found[n] = total, code, held, None, clock
-                bench.say(f"{mib} MiB, {n} in one VM: {total / n / MIB:.1f} MiB each")
-    return found
+            found[n] = time.monotonic() - begin
+    return {n: found[n] for n in numbers}
 
 
-def add_latency(bench, known, numbers, hosts, clocks):
+def add_latency(bench, known, numbers, zones, hosts, clocks):
     rates = native(3 if bench.args.quick else 7)
     boot_insn, alone, warm_alone = guest_alone()
-    zones = guest_with_zones(numbers)
     rate = alone["f"]["insn"] / median(rates["first_cpu"])
     init_rate = (alone["r"]["insn"] - alone["f"]["insn"]) / median(rates["init_cpu"])
     known = dict(known, time="host: clock; guest: instructions at the native rate")
@@ -191,7 +223,8 @@ def add_latency(bench, known, numbers, hosts, clocks):
         reductions["_with_init"].append(1 - (ours + own_init) / (with_clone + init))
         reductions["_warm"].append(1 - warm["insn"] / warm_alone["insn"])
         for way, by_number in clocks.items():
-            add(f"{way}_clock_ms", by_number[n], n)
+            if n in by_number:
+                add(f"{way}_clock_ms", by_number[n], n)
     bench.add("startup_reduction_vs_template", reductions[""], "share", (">=", 0.9), **known,
               containers=numbers)
     for name in "_cpu", "_with_init", "_warm":
@@ -203,7 +236,7 @@ def add_memory(bench, known, mib, found):
     """Memory per container, and the reductions at the greatest number."""
     over = {}
     for way, by_number in found.items():
-        for n, (total, code, held, _, _) in by_number.items():
+        for n, (total, code, held) in by_number.items():
             where = dict(known, containers=n, function_mib=mib)
             suffix = f"{mib}mib_{n}"
             bench.add(f"memory_{way}_{suffix}", [(total - code) / n], "bytes", **where)
@@ -238,27 +271,25 @@ def main():
     numbers = bench.args.containers or ([1, 4, 32] if quick else [1, 2, 4, 8, 16, 32])
     sizes = bench.args.mib or ([50] if quick else [10, 50, 170])
     known = dict(conditions(), microvm_mib=MEMORY // MIB, image_zone_mib=IMAGE_ZONE // MIB)
-    hosts, clocks, at_32 = {"template": {}, "cold": {}}, {}, []
     with Template() as template:
         bench.add("template_file", [template.size()], "bytes", **known)
-        for mib in sizes:
-            found = {"template": fleet_of_clones(bench, template, mib, numbers, template.clone)}
-            if mib == sizes[0]:
-                few = [n for n in numbers if not quick or n <= 4]
-                booted = fleet_of_clones(bench, template, mib, few, boot)
-                hosts = {way: {n: row[3] for n, row in by_number.items()}
-                         for way, by_number in (("template", found["template"]), ("cold", booted))}
-                for n in numbers:
-                    hosts["cold"].setdefault(n, hosts["cold"][few[-1]])
-                found["cold"] = booted
-            found["czone"] = many_in_one(bench, mib, numbers)
-            if mib == sizes[0]:
-                clocks = {way: {n: row[4] for n, row in found[way].items()}
-                          for way in ("template", "czone")}
-            rows = add_memory(bench, known, mib, found)
-            if 32 in rows:
-                at_32.append(rows[32][1])
-    add_latency(bench, known, numbers, hosts, clocks)
+        clones, clone_hosts, clone_clocks = fleet_of_clones(bench, sizes, numbers, template.clone)
+    few = [n for n in numbers if not quick or n <= CLOCKS]
+    booted, boot_hosts, _ = fleet_of_clones(bench, sizes[:1], few, boot)
+    zones, memory = fleet_of_zones(bench, sizes, numbers)
+    at_32 = []
+    for mib in sizes:
+        found = {"template": clones[mib], "czone": memory[mib]}
+        if mib in booted:
+            found["cold"] = booted[mib]
+        rows = add_memory(bench, known, mib, found)
+        if 32 in rows:
+            at_32.append(rows[32][1])
+    for n in numbers:
+        boot_hosts.setdefault(n, boot_hosts[few[-1]])
+    some = [n for n in numbers if n <= CLOCKS] or numbers[:1]
+    add_latency(bench, known, numbers, zones, {"template": clone_hosts, "cold": boot_hosts},
+                {"template": clone_clocks, "czone": clocks_of_zones(sizes[0], some)})
     if at_32:
         bench.add("overhead_reduction_at_32", at_32, "share", (">=", 0.92), **known,
                   function_mib=sizes)

@@ -238,6 +238,39 @@ class Report(unittest.TestCase):
                 self.assertGreater(len(colours), 50, "the page is empty")
 
 
+class Document(unittest.TestCase):
+    """Tables in the documentation."""
+
+    @classmethod
+    def setUpClass(cls):
+        import document         # pylint: disable=import-outside-toplevel
+        cls.document = document
+
+    def test_a_table_takes_the_place_of_the_last_one(self):
+        text = "before\n<!-- results neighbour* startup* !*nothing -->\nstale\n<!-- end -->\nafter\n"
+        filled = self.document.fill(text, some_results())
+        self.assertIn("| `neighbour_p99_ratio` | 1.01 |", filled)
+        self.assertIn("95.00 % |", filled)
+        self.assertIn("met", filled)
+        self.assertNotIn("stale", filled)
+        self.assertTrue(filled.startswith("before\n") and filled.endswith("<!-- end -->\nafter\n"))
+        self.assertEqual(self.document.fill(filled, some_results()), filled)
+
+    def test_all_kinds_stand_with_and_without_results(self):
+        names = "run", "goals", "startup", "memory", "functions", "returns insn", "returns ms"
+        text = "\n".join(f"<!-- {name} -->\n<!-- end -->" for name in names) + "\n"
+        for rows in some_results(), []:
+            self.assertEqual(self.document.fill(text, rows).count("\n|---"), len(names))
+        filled = self.document.fill(text, some_results())
+        self.assertIn("| 128 MiB, clean | 0.5 | 0.5 | - |", filled)
+        self.assertIn("| 10 MiB function, zone: total | 90.00 | 90.00 |", filled)
+        self.assertIn("Not measured in this run: destroy_1gib_over_punch", filled)
+
+    def test_what_it_does_not_know_is_an_error(self):
+        with self.assertRaisesRegex(ValueError, "'rows'"):
+            self.document.fill("<!-- rows -->\n<!-- end -->\n", [])
+
+
 SCRIPT = """
 import json, pathlib, subprocess, sys, time
 out = sys.argv[sys.argv.index("--json") + 1]
@@ -272,6 +305,10 @@ class Several(unittest.TestCase):
             except SystemExit as e:
                 status = e.code
         rows = json.loads(pathlib.Path(self.file).read_text("utf-8"))
+        of_run = rows.pop(0)
+        self.assertEqual(of_run["name"], "bench_minutes")
+        self.assertEqual([f"failed: {n}" for n in of_run["conditions"]["failed"]],
+                         [status] if status else [])
         return status, [(r["name"], r["conditions"]["measurement"]) for r in rows], said.getvalue()
 
     def test_one_that_fails_loses_nothing_of_the_others(self):
