@@ -581,6 +581,8 @@ struct czone_vm_stats {
 	int64_t pid;		/**< the VM's process, 0 on the guest side */
 	uint64_t target;	/**< of the last czone_set_target() through this handle; CZONE_UNKNOWN: none */
 	uint64_t actual;	/**< host_pool and host_boot together: what the target is about */
+	uint64_t stray;		/**< of the last czone_audit() through this handle: used, but no zone's; CZONE_UNKNOWN: none */
+	uint64_t taken;		/**< what all of them have taken back */
 };
 
 /** How the VM stands now. @return 0; what the waiting for a guest may bring. */
@@ -614,6 +616,79 @@ CZONE_API czone *czone_ref(czone *zone);
 
 /** Give up the handle, not the zone; NULL is fine. @return NULL. */
 CZONE_API czone *czone_unref(czone *zone);
+
+/* ----------------------------------------------------------- quota and audit */
+
+/** How much memory the zones of a VM may hold. Zero: no limit but the pool's size. */
+struct czone_quota {
+	size_t struct_size;
+	uint64_t pool_bytes;	/**< all zones together */
+	uint64_t zone_bytes;	/**< each zone */
+};
+
+/**
+ * Set the limits of what zones may hold. czone_create() and czone_resize()
+ * through this handle are refused beyond them (-EDQUOT). A zone that the guest
+ * makes by itself beyond them is destroyed as soon as its kernel tells; what a
+ * kernel does not tell is found by czone_audit(). Either is a
+ * CZONE_EVENT_OVER_QUOTA. Zones that exist already stay.
+ *
+ * A guest can always touch all memory that it was given, so the hard limit of what
+ * it costs the host is the size of its pool, which czone_pool_grow() can raise later.
+ *
+ * @param quota  NULL: none. It ends with the handle.
+ * @return 0; -EINVAL; -EOPNOTSUPP: on the guest side.
+ */
+CZONE_API int czone_set_quota(czone_vm *vm, const struct czone_quota *quota);
+
+/** Take back what was found, with the help of the guest: no zone can lose anything. */
+#define CZONE_AUDIT_TAKE 1u
+
+/**
+ * Take back what was found even if the guest does not help. Only while nobody makes a
+ * zone or a larger one, on either side: what it used at this moment would be lost.
+ */
+#define CZONE_AUDIT_FORCE 2u
+
+/** How to audit. Zero means the default. */
+struct czone_audit_opts {
+	size_t struct_size;
+	uint32_t flags;		/**< CZONE_AUDIT_... */
+	uint32_t timeout_ms;
+};
+
+/** What an audit found, in bytes. */
+struct czone_audit_report {
+	size_t struct_size;
+	uint64_t zones;		/**< how many zones there are */
+	uint64_t held;		/**< what they hold, by the guest's word; it cannot be more than there is */
+	uint64_t stray;		/**< host memory of the pool that no zone holds, at the end */
+	uint64_t taken;		/**< of what was found came back */
+	uint64_t over_quota;	/**< what zones hold beyond the quota: all together, or the sum of what each has too much */
+};
+
+/**
+ * Compare what the host has behind the pool with the zones of the guest. Host
+ * memory that no zone holds was touched although it was unplugged, or the
+ * guest has told less than all: it is counted in the report and in czone_vm_stats(),
+ * logged, and told as CZONE_EVENT_STRAY; what is beyond the quota as
+ * CZONE_EVENT_OVER_QUOTA. The memory map of the pool (1/64 of it, in 4 MiB) belongs to the
+ * guest's kernel and is not looked at; czone_vm_stats() has it in host_pool.
+ *
+ * Zones that come or go meanwhile do not count as stray. With CZONE_AUDIT_TAKE the
+ * library makes a zone of all memory that is free, gives back what is behind it, and destroys
+ * it again, if anything was found. That zone is in czone_list() meanwhile: leave it alone. Creating
+ * zones fails with -ENOSPC until it is gone, and the guest's memory map of what was free
+ * is in use for about a second.
+ *
+ * @param opts        NULL: only look.
+ * @param ret_report  NULL, or filled on success and on -EBUSY.
+ * @return 0; -EBUSY: stray memory is there after all (it is touched again, or the
+ *         guest does not help), or another audit takes; -EOPNOTSUPP: on the guest side, or the pool
+ *         is on hugetlb pages, which nobody can count in parts; -EPROTO: the guest names more memory than there is.
+ */
+CZONE_API int czone_audit(czone_vm *vm, const struct czone_audit_opts *opts,
+			  struct czone_audit_report *ret_report);
 
 /* ------------------------------------- descriptor, dispatch, events, async */
 
@@ -652,6 +727,8 @@ enum czone_event_kind {
 	CZONE_EVENT_GUEST_READY = 7,	/**< the guest's driver is up and has its pool, for the first time or after a reboot */
 	CZONE_EVENT_GUEST_LOST = 8,	/**< the guest's driver has gone: a reboot, or it was unloaded */
 	CZONE_EVENT_VM_GONE = 9,	/**< the VM has ended */
+	CZONE_EVENT_STRAY = 10,		/**< bytes: host memory of the pool that no zone holds, as an audit found it */
+	CZONE_EVENT_OVER_QUOTA = 11,	/**< zone, or 0 for all; bytes: its size, or what all hold; error: -EDQUOT, or why it could not be destroyed */
 } CZONE_ENUM;
 
 /** Something that has happened; kind says what the other members mean. */
@@ -669,7 +746,9 @@ typedef void czone_event_fn(czone_vm *vm, const struct czone_event *event, void 
 
 /**
  * Who is told, by czone_dispatch(), what happens to a VM and its zones: what is
- * done through this handle, and on the host also what the guest does by itself.
+ * done through this handle, and on the host also what the guest does by itself. On the
+ * guest side it is only the former: what other processes do there, and that a
+ * zone is full, is told to the host, not to each other.
  * @param fn  one for each VM, instead of the one before; NULL: nobody. What
  *            happened before is not told.
  */
@@ -750,6 +829,9 @@ CZONE_API int czone_set_target_async(czone_vm *vm, uint64_t bytes,
 				     const struct czone_target_opts *opts,
 				     uint64_t *ret_actual, czone_done_fn *done, void *userdata,
 				     czone_op **ret_op);
+CZONE_API int czone_audit_async(czone_vm *vm, const struct czone_audit_opts *opts,
+				struct czone_audit_report *ret_report, czone_done_fn *done,
+				void *userdata, czone_op **ret_op);
 CZONE_API int czone_set_idle_return_async(czone *zone, const struct czone_idle_opts *opts,
 					  czone_done_fn *done, void *userdata,
 					  czone_op **ret_op);

@@ -349,6 +349,61 @@ int czone_set_target_async(czone_vm *vm, uint64_t bytes, const struct czone_targ
 	return START(op, czone_timeout(o.timeout_ms));
 }
 
+/* -------------------------------------------------------------------- audit */
+
+struct audit_op {
+	struct czone_op base;
+	uint32_t flags;
+	struct czone_audit_report report, *ret_report;
+};
+
+static int audit_run(struct czone_op *base, uint32_t timeout_ms)
+{
+	struct audit_op *op = (struct audit_op *)base;
+	struct czone_audit_opts o = CZONE_INIT(o);
+
+	o.flags = op->flags;
+	o.timeout_ms = timeout_ms;
+	return czone_audit(base->vm, &o, &op->report);
+}
+
+static void audit_tell(struct czone_op *base, int result)
+{
+	struct audit_op *op = (struct audit_op *)base;
+
+	if (op->ret_report && (result == 0 || result == -EBUSY))
+		czone_results_out(op->ret_report, &op->report, sizeof(op->report));
+}
+
+static const struct op_kind audit_kind = {
+	.size = sizeof(struct audit_op), .run = audit_run, .tell = audit_tell,
+};
+
+int czone_audit_async(czone_vm *vm, const struct czone_audit_opts *opts,
+		      struct czone_audit_report *ret_report, czone_done_fn *done, void *userdata,
+		      czone_op **ret_op)
+{
+	struct czone_audit_opts o = CZONE_INIT(o);
+	struct audit_op *op;
+	int r = czone_vm_check(vm);
+
+	if (r == 0 && opts)
+		r = czone_options_in(&o, sizeof(o), opts,
+				     czone_size_upto(struct czone_audit_opts, timeout_ms),
+				     "audit options");
+	if (r == 0 && ret_report)
+		r = czone_results_check(ret_report,
+					czone_size_upto(struct czone_audit_report, over_quota),
+					"audit report");
+	if (r < 0)
+		return r;
+	NEW_OP(op, audit_kind, vm, NULL);
+	op->flags = o.flags;
+	op->report = (struct czone_audit_report)CZONE_INIT(op->report);
+	op->ret_report = ret_report;
+	return START(op, czone_timeout(o.timeout_ms));
+}
+
 /* --------------------------------------------------------------- idle return */
 
 struct idle_op {

@@ -60,6 +60,13 @@ struct czone_driver {
 	/* host memory behind these ranges; NULL where the side cannot know */
 	int (*resident)(struct czone_vm *vm, const struct czone_extent *extent, size_t n,
 			uint64_t *ret_bytes);
+	/* where zones can be; how many, at most max; NULL where the side cannot know */
+	int (*pools)(struct czone_vm *vm, struct czone_extent *extent, size_t max);
+	/* release all host memory behind these, which nobody may be using; with `pools` */
+	int (*release)(struct czone_vm *vm, const struct czone_extent *extent, size_t n,
+		       uint32_t timeout_ms, uint64_t *ret_bytes);
+	/* of zones that somebody else makes; 0: none; NULL where the side has none to set */
+	int (*set_quota)(struct czone_vm *vm, uint64_t pool_bytes, uint64_t zone_bytes);
 	/* the host_... fields and pid of stats; NULL where the side cannot know */
 	int (*host_stats)(struct czone_vm *vm, struct czone_vm_stats *stats);
 	/* until the guest answers; NULL where it always does */
@@ -90,6 +97,11 @@ struct czone_vm {
 	uint64_t events_lost;
 
 	uint64_t target;	/* of the last czone_set_target(), or CZONE_UNKNOWN */
+
+	/* audit.c */
+	uint64_t quota_pool, quota_zone;	/* or 0 */
+	uint64_t stray;		/* of the last audit, or CZONE_UNKNOWN */
+	uint64_t taken;		/* of all of them */
 };
 
 struct czone {

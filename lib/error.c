@@ -46,6 +46,8 @@ const char *czone_strerror(int error)
 		return "over already";
 	case -ECANCELED:
 		return "cancelled";
+	case -EDQUOT:
+		return "beyond the quota of the zones";
 	case -EEXIST:
 		return "has a zone already";
 	case -EINVAL:

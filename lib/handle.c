@@ -16,6 +16,7 @@ struct czone_vm *czone_vm_new(void)
 	inbox_init(&vm->inbox);
 	vm->waiting_end = &vm->waiting;
 	vm->target = CZONE_UNKNOWN;
+	vm->stray = CZONE_UNKNOWN;
 	return vm;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What there is: statistics, ranges, lists. */
+#include "audit.h"
 #include "handle.h"
 #include "options.h"
 #include <errno.h>
@@ -9,8 +10,7 @@
 /* A zone may grow between two looks, but not for ever. */
 #define LOOKS_MAX 8
 
-/* All ranges of a zone, however many; free() them. Their number or -errno. */
-static int all_extents(struct czone_vm *vm, uint32_t id, struct czone_extent **ret_extents)
+int czone_all_extents(struct czone_vm *vm, uint32_t id, struct czone_extent **ret_extents)
 {
 	struct czone_extent *extents = NULL, *more;
 	size_t room = 16;
@@ -49,7 +49,7 @@ static int host_resident(struct czone_vm *vm, uint32_t id, uint64_t *ret_bytes)
 		*ret_bytes = CZONE_UNKNOWN;
 		return 0;
 	}
-	n = all_extents(vm, id, &extents);
+	n = czone_all_extents(vm, id, &extents);
 	if (n < 0)
 		return n;
 	r = vm->driver->resident(vm, extents, n, ret_bytes);
@@ -138,6 +138,8 @@ int czone_vm_stats(czone_vm *vm, struct czone_vm_stats *ret_stats)
 	};
 	pthread_mutex_lock(&vm->lock);
 	stats.target = vm->target;
+	stats.stray = vm->stray;
+	stats.taken = vm->taken;
 	pthread_mutex_unlock(&vm->lock);
 	if (vm->driver->host_stats) {
 		r = vm->driver->host_stats(vm, &stats);
@@ -159,7 +161,7 @@ int czone_ranges(czone *zone, struct czone_range *ret_ranges, size_t max)
 		return n;
 	if (!ret_ranges && max)
 		return czone_fail(-EINVAL, "ranges: ret_ranges is NULL, but max is %zu", max);
-	n = all_extents(zone->vm, zone->id, &extents);
+	n = czone_all_extents(zone->vm, zone->id, &extents);
 	if (n < 0)
 		return czone_handle_result(zone, n);
 	for (size_t i = 0; i < (size_t)n && i < max; i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The life of a zone: create, attach, resize, reclaim, destroy. */
+#include "audit.h"
 #include "handle.h"
 #include "options.h"
 #include "thread.h"
@@ -111,13 +112,18 @@ int czone_create(czone_vm *vm, const struct czone_create_opts *opts, czone **ret
 	if (r < 0)
 		return r;
 
+	r = czone_quota_check(vm, size, size, "create");
+	if (r < 0)
+		return r;
+
 	timeout_ms = czone_timeout(o.timeout_ms);
 	deadline = czone_now_ms() + timeout_ms;
 	r = vm->driver->create(vm, size, o.flags, file_zone, timeout_ms, &id);
 	if (r < 0)
 		return r;
 	czone_handle_forget(vm, id);
-	if (o.cgroup) {
+	r = czone_quota_check(vm, size, 0, "create");	/* others may have made some, too */
+	if (r == 0 && o.cgroup) {
 		uint64_t now = czone_now_ms();
 
 		r = vm->driver->attach(vm, id, o.cgroup, 0, now < deadline ? deadline - now : 1,
@@ -216,7 +222,9 @@ int czone_resize(czone *zone, uint64_t size, uint32_t timeout_ms)
 		r = round_size(size, "resize", &size);
 	if (r < 0)
 		return r;
-	r = zone->vm->driver->resize(zone->vm, zone->id, size, czone_timeout(timeout_ms));
+	r = czone_quota_check_resize(zone->vm, zone->id, size);
+	if (r == 0)
+		r = zone->vm->driver->resize(zone->vm, zone->id, size, czone_timeout(timeout_ms));
 	return czone_handle_result(zone, r);
 }
 

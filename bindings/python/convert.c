@@ -74,6 +74,24 @@ static const struct field target_opts[] = {
 	{ 0 },
 };
 
+#define AUDIT_OPT(member) FIELD(struct czone_audit_opts, member)
+static const struct field audit_opts[] = {
+	AUDIT_OPT(flags), AUDIT_OPT(timeout_ms),
+	{ 0 },
+};
+
+#define QUOTA(member) FIELD(struct czone_quota, member)
+static const struct field quota_fields[] = {
+	QUOTA(pool_bytes), QUOTA(zone_bytes),
+	{ 0 },
+};
+
+#define AUDIT(member) FIELD(struct czone_audit_report, member)
+static const struct field audit_report[] = {
+	AUDIT(zones), AUDIT(held), AUDIT(stray), AUDIT(taken), AUDIT(over_quota),
+	{ 0 },
+};
+
 #define ZONE_STAT(member) FIELD(struct czone_zone_stats, member)
 static const struct field zone_stats[] = {
 	ZONE_STAT(id), ZONE_STAT(flags), ZONE_STAT(size), ZONE_STAT(used), ZONE_STAT(free_backed),
@@ -88,6 +106,7 @@ static const struct field vm_stats[] = {
 	VM_STAT(pool_size), VM_STAT(pool_used), VM_STAT(metadata), VM_STAT(boot_size),
 	VM_STAT(boot_free), VM_STAT(zones), VM_STAT(returned), VM_STAT(host_pool),
 	VM_STAT(host_boot), VM_STAT(host_pss), VM_STAT(pid), VM_STAT(target), VM_STAT(actual),
+	VM_STAT(stray), VM_STAT(taken),
 	{ 0 },
 };
 
@@ -349,6 +368,18 @@ int target_opts_from_dict(PyObject *dict, struct czone_target_opts *opts)
 	return from_dict(dict, opts, target_opts);
 }
 
+int audit_opts_from_dict(PyObject *dict, struct czone_audit_opts *opts)
+{
+	*opts = (struct czone_audit_opts)CZONE_INIT(*opts);
+	return from_dict(dict, opts, audit_opts);
+}
+
+int quota_from_dict(PyObject *dict, struct czone_quota *quota)
+{
+	*quota = (struct czone_quota)CZONE_INIT(*quota);
+	return from_dict(dict, quota, quota_fields);
+}
+
 static PyObject *get_field(const void *from, const struct field *field)
 {
 	const void *place = (const char *)from + field->offset;
@@ -388,6 +419,11 @@ PyObject *zone_stats_to_dict(const struct czone_zone_stats *stats)
 PyObject *vm_stats_to_dict(const struct czone_vm_stats *stats)
 {
 	return to_dict(stats, vm_stats);
+}
+
+PyObject *audit_report_to_dict(const struct czone_audit_report *report)
+{
+	return to_dict(report, audit_report);
 }
 
 PyObject *attach_report_to_dict(const struct czone_attach_report *report)

@@ -20,10 +20,13 @@ int spawn_opts_from_dict(PyObject *dict, struct czone_spawn_opts *opts);
 void spawn_opts_free(struct czone_spawn_opts *opts);
 int serve_opts_from_dict(PyObject *dict, struct czone_serve_opts *opts);
 int target_opts_from_dict(PyObject *dict, struct czone_target_opts *opts);
+int audit_opts_from_dict(PyObject *dict, struct czone_audit_opts *opts);
+int quota_from_dict(PyObject *dict, struct czone_quota *quota);
 
 /* New references, NULL with an exception. */
 PyObject *zone_stats_to_dict(const struct czone_zone_stats *stats);
 PyObject *vm_stats_to_dict(const struct czone_vm_stats *stats);
+PyObject *audit_report_to_dict(const struct czone_audit_report *report);
 PyObject *attach_report_to_dict(const struct czone_attach_report *report);
 PyObject *destroy_report_to_dict(const struct czone_destroy_report *report);
 PyObject *ranges_to_list(const struct czone_range *ranges, size_t n);

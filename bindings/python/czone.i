@@ -30,7 +30,7 @@ static PyObject *log_callable;
 }
 
 /* These fill their outputs on some failures, too: whether to raise is up to the package. */
-%typemap(out) int czone_attach_cgroup, int czone_reclaim, int czone_vm_reclaim, int czone_destroy, int czone_set_target
+%typemap(out) int czone_attach_cgroup, int czone_reclaim, int czone_vm_reclaim, int czone_destroy, int czone_set_target, int czone_audit
 	"$result = PyLong_FromLong($1);"
 
 /* Handles. A capsule has one reference for as long as it lives. */
@@ -112,6 +112,16 @@ static PyObject *log_callable;
 	if (!$1)
 		SWIG_fail;
 }
+%typemap(in) const struct czone_audit_opts *opts (struct czone_audit_opts opts) {
+	if (audit_opts_from_dict($input, &opts) < 0)
+		SWIG_fail;
+	$1 = &opts;
+}
+%typemap(in) const struct czone_quota *quota (struct czone_quota quota) {
+	if (quota_from_dict($input, &quota) < 0)
+		SWIG_fail;
+	$1 = &quota;
+}
 %typemap(in) const struct czone_target_opts *opts (struct czone_target_opts opts) {
 	if (target_opts_from_dict($input, &opts) < 0)
 		SWIG_fail;
@@ -145,6 +155,11 @@ static PyObject *log_callable;
 	"report = (struct czone_attach_report)CZONE_INIT(report); $1 = &report;"
 %typemap(argout) struct czone_attach_report *ret_report
 	"Py_XSETREF($result, Py_BuildValue(\"(iN)\", result, attach_report_to_dict($1)));"
+
+%typemap(in, numinputs=0) struct czone_audit_report *ret_report (struct czone_audit_report report)
+	"report = (struct czone_audit_report)CZONE_INIT(report); $1 = &report;"
+%typemap(argout) struct czone_audit_report *ret_report
+	"Py_XSETREF($result, Py_BuildValue(\"(iN)\", result, audit_report_to_dict($1)));"
 
 %typemap(in, numinputs=0) struct czone_destroy_report *ret_report (struct czone_destroy_report report)
 	"report = (struct czone_destroy_report)CZONE_INIT(report); $1 = &report;"

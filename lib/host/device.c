@@ -46,10 +46,16 @@ void device_complain(struct device *d, const char *format, ...)
 	log_later(CZONE_LOG_WARNING, "VM %d: %s", (int)d->peer, text);
 }
 
-void device_tell(struct device *d, enum czone_event_kind kind, uint32_t zone, uint64_t bytes)
+void device_tell_error(struct device *d, enum czone_event_kind kind, uint32_t zone, uint64_t bytes,
+		       int error)
 {
 	if (d->news)
-		d->news(d->news_userdata, kind, zone, bytes);
+		d->news(d->news_userdata, kind, zone, bytes, error);
+}
+
+void device_tell(struct device *d, enum czone_event_kind kind, uint32_t zone, uint64_t bytes)
+{
+	device_tell_error(d, kind, zone, bytes, 0);
 }
 
 void device_free_job(struct punch_job *job)
@@ -571,14 +577,13 @@ void device_close(struct device *d)
 
 /* ------------------------------------------------------------------- calls */
 
-/* Around everything that lets go of the lock: device_close() waits for it. */
-static void enter(struct device *d)
+void device_enter(struct device *d)
 {
 	pthread_mutex_lock(&d->lock);
 	d->users++;
 }
 
-static void leave(struct device *d)
+void device_leave(struct device *d)
 {
 	d->users--;
 	pthread_cond_broadcast(&d->changed);
@@ -602,13 +607,13 @@ int device_add_pool(struct device *d, uint64_t start, uint64_t size, unsigned in
 	if (backing_shift < 12 || backing_shift > 30)
 		return czone_fail(-EINVAL, "backing_shift %u is not between 12 and 30",
 				  backing_shift);
-	enter(d);
+	device_enter(d);
 	known = pool_at(d, start);
 	if (known && known->size == size) {
 		if (known->state == POOL_REFUSED)
 			known->state = POOL_WAITING;
 		pools_advance(d);
-		leave(d);
+		device_leave(d);
 		return 0;
 	}
 	if (!(start % CZONE_BLOCK_SIZE) && !(size % CZONE_BLOCK_SIZE))
@@ -621,7 +626,7 @@ int device_add_pool(struct device *d, uint64_t start, uint64_t size, unsigned in
 		device_save(d, false);
 		pools_advance(d);
 	}
-	leave(d);
+	device_leave(d);
 	if (error)
 		czone_fail(error, "pool %#llx+%#llx: %s", (unsigned long long)start,
 			   (unsigned long long)size, strerror(-error));
@@ -698,12 +703,12 @@ int device_wait_ready(struct device *d, uint32_t timeout_ms)
 	bool private_memory;
 	int state, timeout = 0;
 
-	enter(d);
+	device_enter(d);
 	while (!(state = ready(d)) && !timeout && !czone_cancelled())
 		timeout = pthread_cond_timedwait(&d->changed, &d->lock, &until);
 	missing = what_is_missing(d);
 	private_memory = d->private_memory;
-	leave(d);
+	device_leave(d);
 	if (state > 0)
 		return 0;
 	if (!state && !timeout)
@@ -746,11 +751,11 @@ int device_wait_pool(struct device *d, uint64_t start, uint32_t timeout_ms)
 	int state, timeout = 0;
 	bool up;
 
-	enter(d);
+	device_enter(d);
 	while (!(state = pool_state(d, start)) && !timeout && !czone_cancelled())
 		timeout = pthread_cond_timedwait(&d->changed, &d->lock, &until);
 	up = d->up;
-	leave(d);
+	device_leave(d);
 	if (state > 0)
 		return 0;
 	if (!state && !timeout)
@@ -802,7 +807,7 @@ int device_ask(struct device *d, const struct device_request *request, uint32_t 
 	if (request->path && strlen(request->path) > VIRTIO_CZONE_PATH_MAX)
 		return czone_fail(-ENAMETOOLONG, "path is longer than %d bytes",
 				  VIRTIO_CZONE_PATH_MAX);
-	enter(d);
+	device_enter(d);
 	error = request_start(d, &r, timeout_ms);
 	if (!error) {
 		until = at_ms(r.deadline + ANSWER_GRACE_MS);
@@ -812,7 +817,7 @@ int device_ask(struct device *d, const struct device_request *request, uint32_t 
 			request_forget(d, &r);
 		error = r.done ? r.error : timeout ? -ETIMEDOUT : -ECANCELED;
 	}
-	leave(d);
+	device_leave(d);
 	if (ret_reply && r.replied)
 		*ret_reply = r.reply;
 	return error ? asked(request, error, r.replied, timeout_ms) : 0;
@@ -860,7 +865,7 @@ int device_resident(struct device *d, const struct device_range *range, size_t n
 	uint64_t bytes = 0;
 	int error = 0;
 
-	enter(d);
+	device_enter(d);
 	if (d->gone || d->closing)
 		error = -ESHUTDOWN;
 	else if (!d->memory.n_regions)
@@ -869,7 +874,7 @@ int device_resident(struct device *d, const struct device_range *range, size_t n
 	for (size_t i = 0; i < n && !error; i++)
 		error = range_resident(d, range[i], &bytes);
 	pthread_mutex_lock(&d->lock);
-	leave(d);
+	device_leave(d);
 	if (error)
 		return czone_fail(error, "host memory behind the VM's cannot be counted: %s",
 				  strerror(-error));
@@ -881,10 +886,10 @@ int device_allocated(struct device *d, uint64_t *ret_pool, uint64_t *ret_boot)
 {
 	int error;
 
-	enter(d);
+	device_enter(d);
 	error = d->gone || d->closing ? -ESHUTDOWN
 				      : memory_allocated(&d->memory, ret_pool, ret_boot);
-	leave(d);
+	device_leave(d);
 	if (error)
 		return czone_fail(error, "host memory of the VM cannot be counted: %s",
 				  strerror(-error));

@@ -56,7 +56,8 @@ int device_set_report_shift(struct device *device, unsigned int shift);
  * Who is told what happens to the guest, from now on. Called with the device's
  * lock held, in threads that must not wait.
  */
-typedef void device_news_fn(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes);
+typedef void device_news_fn(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes,
+			    int error);
 void device_set_news(struct device *device, device_news_fn *fn, void *userdata);
 
 /* Calls that wait look whether they were cancelled. */
@@ -115,6 +116,24 @@ int device_resident(struct device *device, const struct device_range *range, siz
 
 /* Allocated blocks of the files behind the pool and behind the boot memory, each inode once. */
 int device_allocated(struct device *device, uint64_t *ret_pool, uint64_t *ret_boot);
+
+/* Where zones can be: the pools without their memory map; how many. */
+size_t device_pools(struct device *device, struct device_range ret_range[]);
+
+/*
+ * Release these parts of the pools, which were found plausible, and which the
+ * caller knows that nobody uses. Waits for the host only, and looks at the time after each
+ * part. -EBUSY: another call does so; -ECANCELED: czone_cancelled(); -ENOTCONN: the guest is
+ * another one now, or none.
+ */
+int device_release(struct device *device, const struct device_range *range, size_t n,
+		   uint32_t timeout_ms, uint64_t *ret_bytes);
+
+/*
+ * What zones that the guest makes by itself may have, all of them and each; 0: no limit. Those
+ * beyond it are destroyed when its kernel tells, which is news: CZONE_EVENT_OVER_QUOTA.
+ */
+void device_set_quota(struct device *device, uint64_t pool_bytes, uint64_t zone_bytes);
 
 /* Bytes that reports have brought back so far. */
 uint64_t device_returned(struct device *device);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The device model, shared by device.c (life, connection, queues), request.c
- * (what we ask the guest), report.c (what it gives back) and pool.c (what it
- * gets). One lock per device; functions here are called with it held unless
+ * (what we ask the guest), report.c (what it gives back), pool.c (what it
+ * gets), quota.c (what it may have) and release.c (what is taken from it). One lock per device; functions here are called with it held unless
  * they say otherwise.
  */
 #ifndef LIB_HOST_DEVICE_INTERNAL_H
@@ -98,6 +98,16 @@ struct device {
 	struct punch_queue punch;
 	atomic_uint_least64_t returned;
 
+	struct {		/* release.c */
+		bool busy, done;
+		uint64_t id;
+		uint64_t bytes;
+		int error;
+	} release;
+
+	uint64_t quota_pool, quota_zone;	/* quota.c; 0: none */
+	unsigned int refusals;			/* requests for it that are under way */
+
 	device_news_fn *news;
 	void *news_userdata;
 	bool told_ready;		/* and not yet that it is lost */
@@ -118,6 +128,12 @@ void device_complain(struct device *d, const char *format, ...) CZONE_PRINTF(2, 
 
 /* Tell whoever wants to know. */
 void device_tell(struct device *d, enum czone_event_kind kind, uint32_t zone, uint64_t bytes);
+void device_tell_error(struct device *d, enum czone_event_kind kind, uint32_t zone, uint64_t bytes,
+		       int error);
+
+/* Around everything that lets go of the lock: device_close() waits for it. Without the lock. */
+void device_enter(struct device *d);
+void device_leave(struct device *d);
 
 /* The driver may have come to be ready. */
 void device_tell_ready(struct device *d);
@@ -134,6 +150,9 @@ void request_forget(struct device *d, struct request *r);
 void requests_send(struct device *d);
 void requests_fail(struct device *d, int error);
 void request_take_reply(struct device *d, const struct virtqueue_buffer *b);
+
+/* quota.c: the guest has made a zone. */
+void quota_zone_made(struct device *d, uint32_t zone, uint64_t size);
 
 /* report.c */
 void report_take(struct device *d, const struct virtqueue_buffer *b);

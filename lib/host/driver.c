@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The operations of the library on a VM: requests to its guest, and the host's own count. */
 #include "host.h"
+#include "memory.h"
 #include "thread.h"
 #include "../driver.h"
 
@@ -243,6 +244,40 @@ static int host_resident(struct czone_vm *vm, const struct czone_extent *extent,
 	return error;
 }
 
+static int host_pools(struct czone_vm *vm, struct czone_extent *extent, size_t max)
+{
+	struct device_range range[MEMORY_POOLS_MAX];
+	size_t n = device_pools(device_of(vm), range);
+
+	for (size_t i = 0; i < n && i < max; i++)
+		extent[i] = (struct czone_extent){ range[i].start, range[i].size };
+	return n < max ? n : max;
+}
+
+static int host_release(struct czone_vm *vm, const struct czone_extent *extent, size_t n,
+			uint32_t timeout_ms, uint64_t *ret_bytes)
+{
+	struct device_range *range = calloc(n ? n : 1, sizeof(*range));
+	int error;
+
+	if (!range)
+		return czone_fail(-ENOMEM, "no memory for %zu ranges", n);
+	for (size_t i = 0; i < n; i++)
+		range[i] = (struct device_range){ extent[i].start, extent[i].size };
+	if (device_plausible(device_of(vm), range, n))
+		error = device_release(device_of(vm), range, n, timeout_ms, ret_bytes);
+	else
+		error = czone_fail(-EPROTO, "the guest names more memory of a zone than there is");
+	free(range);
+	return error;
+}
+
+static int host_set_quota(struct czone_vm *vm, uint64_t pool_bytes, uint64_t zone_bytes)
+{
+	device_set_quota(device_of(vm), pool_bytes, zone_bytes);
+	return 0;
+}
+
 /* Proportional set size of a process; CZONE_UNKNOWN where we may not look. */
 static uint64_t pss(pid_t pid)
 {
@@ -291,6 +326,9 @@ const struct czone_driver czone_host_driver = {
 	.next = host_next,
 	.extents = host_extents,
 	.resident = host_resident,
+	.pools = host_pools,
+	.release = host_release,
+	.set_quota = host_set_quota,
 	.host_stats = host_host_stats,
 	.wait = host_wait,
 	.wake = host_wake,

@@ -139,6 +139,7 @@ static void take_notice(struct device *d, uint32_t kind, uint32_t zone, uint64_t
 		break;
 	case CZONE_NOTICE_CREATED:
 		device_tell(d, CZONE_EVENT_ZONE_CREATED, zone, value);
+		quota_zone_made(d, zone, value);
 		break;
 	case CZONE_NOTICE_DESTROYED:
 		device_tell(d, CZONE_EVENT_ZONE_DESTROYED, zone, CZONE_UNKNOWN);

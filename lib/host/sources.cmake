@@ -15,6 +15,8 @@ set(host
 	host/probe.c
 	host/punch.c
 	host/qemu.c
+	host/quota.c
+	host/release.c
 	host/report.c
 	host/request.c
 	host/takeover.c

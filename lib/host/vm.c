@@ -347,9 +347,10 @@ static int hand_over(struct host_vm *host)
 	return error;
 }
 
-static void news(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes)
+static void news(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes,
+		 int error)
 {
-	czone_event(userdata, kind, zone, bytes, 0);
+	czone_event(userdata, kind, zone, bytes, error);
 }
 
 static int connect_to(struct host_domain *d, const struct czone_vm_opts *o, const char *name)

@@ -3,6 +3,7 @@
 #include "../handle.h"
 #include "test.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -567,6 +568,49 @@ static int test_host_resident(struct czone_vm *vm, const struct czone_extent *ex
 	return test_leave(t, 0);
 }
 
+static int test_pools(struct czone_vm *vm, struct czone_extent *extent, size_t max)
+{
+	struct test *t = NULL;
+	int r = test_enter(vm, NULL, &t);
+
+	if (r < 0)
+		return r;
+	if (max)
+		extent[0] = (struct czone_extent){ POOL_START, (t->blocks - BOOT_BLOCKS) * CZONE_BLOCK };
+	return test_leave(t, 1);
+}
+
+/* There is nobody who could touch what is in no zone, but whoever asks may ask for it all the same. */
+static int test_release(struct czone_vm *vm, const struct czone_extent *extent, size_t n,
+			uint32_t timeout_ms, uint64_t *ret_bytes)
+{
+	uint64_t before = 0, after = 0;
+	struct test *t;
+	int r = test_host_resident(vm, extent, n, &before);
+
+	(void)timeout_ms;
+	if (r == 0)
+		r = test_enter(vm, NULL, &t);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		fallocate(t->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  extent[i].start - POOL_START + BOOT_BLOCKS * CZONE_BLOCK, extent[i].size);
+	test_leave(t, 0);
+	r = test_host_resident(vm, extent, n, &after);
+	if (r == 0)
+		*ret_bytes = before - after;
+	return r;
+}
+
+static int test_set_quota(struct czone_vm *vm, uint64_t pool_bytes, uint64_t zone_bytes)
+{
+	(void)vm;
+	(void)pool_bytes;
+	(void)zone_bytes;
+	return 0;	/* all zones are made by the calls, which look at it */
+}
+
 static int test_host_stats(struct czone_vm *vm, struct czone_vm_stats *stats)
 {
 	struct test *t;
@@ -624,6 +668,9 @@ const struct czone_driver czone_test_driver = {
 	.list = test_list,
 	.extents = test_extents,
 	.resident = test_host_resident,
+	.pools = test_pools,
+	.release = test_release,
+	.set_quota = test_set_quota,
 	.host_stats = test_host_stats,
 };
 

@@ -517,6 +517,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		   (flags & 2 ? 1ull << VIRTIO_RING_F_INDIRECT_DESC : 0);
 	if (flags & 4)
 		device_add_pool(d, POOL, POOL_SIZE, 12);
+	if (flags & 64)		/* zones that it makes are asked about, and destroyed */
+		device_set_quota(d, flags & 128 ? CZONE_BLOCK_SIZE : 0, CZONE_BLOCK_SIZE);
 	region(VHOST_USER_ADD_MEM_REG, false);
 	region(VHOST_USER_ADD_MEM_REG, true);
 	FUZZ_CHECK(pwrite(pool_fd, "memory", 6, 0) == 6);

@@ -65,6 +65,8 @@ Test(async, every_call_on_a_test_vm, .init = open_vm, .fini = close_vm)
 	struct czone_destroy_report destroyed = CZONE_INIT(destroyed);
 	struct czone_zone_stats stats = CZONE_INIT(stats);
 	struct czone_vm_stats vm_stats = CZONE_INIT(vm_stats);
+	struct czone_audit_report audit = CZONE_INIT(audit);
+	struct czone_audit_opts audit_opts = { .struct_size = sizeof(audit_opts), .flags = 4 };
 	struct czone_range ranges[4] = { { 0 } };
 	uint32_t ids[4] = { 0 };
 	uint64_t returned = 1, actual = 1;
@@ -99,6 +101,13 @@ Test(async, every_call_on_a_test_vm, .init = open_vm, .fini = close_vm)
 	cr_assert_eq(czone_set_target_async(vm, 4 * MIB, NULL, &actual, DONE(o)), 0);
 	cr_assert_eq(dispatched(&o), 0, "%s", o.detail);
 	cr_assert_eq(actual, 4 * MIB);
+	cr_assert_eq(czone_audit_async(vm, NULL, &audit, DONE(o)), 0);
+	cr_assert_eq(dispatched(&o), 0, "%s", o.detail);
+	cr_assert_eq(audit.zones, 1);
+	cr_assert_eq(audit.held, 16 * MIB);
+	cr_assert_eq(audit.stray, 0);
+	cr_assert_eq(czone_audit_async(vm, &audit_opts, NULL, DONE(o)), 0);
+	cr_assert_eq(dispatched(&o), -EINVAL);
 	cr_assert_eq(czone_stats_async(zone, &stats, DONE(o)), 0);
 	cr_assert_eq(dispatched(&o), 0);
 	cr_assert_eq(stats.used, 4 * MIB);
@@ -137,6 +146,8 @@ Test(async, bad_arguments_never_start, .init = open_vm, .fini = close_vm)
 	struct czone_attach_report attached = { 0 };
 	struct czone_destroy_report destroyed = { 0 };
 	struct czone_vm_stats vm_unset = { 0 };
+	struct czone_audit_opts bad_audit = { 0 };
+	struct czone_audit_report audit = { 0 };
 	czone *zone = NULL;
 	uint64_t bytes;
 
@@ -157,6 +168,9 @@ Test(async, bad_arguments_never_start, .init = open_vm, .fini = close_vm)
 	cr_assert_eq(czone_vm_reclaim_async(NULL, 1, NULL, &bytes, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_set_target_async(NULL, 1, NULL, NULL, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_set_target_async(vm, 1, &bad_target, NULL, note, NULL, NULL), -EINVAL);
+	cr_assert_eq(czone_audit_async(NULL, NULL, NULL, note, NULL, NULL), -EINVAL);
+	cr_assert_eq(czone_audit_async(vm, &bad_audit, NULL, note, NULL, NULL), -EINVAL);
+	cr_assert_eq(czone_audit_async(vm, NULL, &audit, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_set_idle_return_async(NULL, NULL, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_set_idle_return_async(zone, &bad_idle, note, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_destroy_async(NULL, 0, 0, NULL, note, NULL, NULL), -EINVAL);

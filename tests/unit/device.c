@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The device against a VMM and a guest that behave; device_hostile.c has those that do not. */
 #include "front_end.h"
+#include "host/device_internal.h"
 
 #include <criterion/criterion.h>
 #include <czone.h>
@@ -68,6 +69,22 @@ static void call_start(struct call *c, uint16_t op, uint32_t zone, uint32_t time
 	c->request.zone = zone;
 	c->timeout_ms = timeout_ms;
 	cr_assert_eq(pthread_create(&c->thread, NULL, call_run, c), 0);
+}
+
+/* Until so many wait in the device. */
+static void wait_for_requests(unsigned int n)
+{
+	uint64_t until = fe_now_ms() + LIMIT_MS;
+	unsigned int found;
+
+	do {
+		pthread_mutex_lock(&fe.device->lock);
+		found = 0;
+		for (struct request *r = fe.device->requests; r; r = r->next)
+			found++;
+		pthread_mutex_unlock(&fe.device->lock);
+	} while (found < n && fe_now_ms() < until && !usleep(1000));
+	cr_assert_eq(found, n);
 }
 
 static int call_end(struct call *c)
@@ -363,8 +380,8 @@ Test(device, requests_wait_for_event_buffers_in_order)
 	/* without a pool the driver is enough */
 	cr_assert_eq(device_wait_ready(fe.device, LIMIT_MS), 0);
 	for (uint32_t i = 0; i < 4; i++) {
-		call_start(&call[i], VIRTIO_CZONE_OP_CREATE, i, 3000);
-		usleep(30000);	/* so that they come in this order */
+		call_start(&call[i], VIRTIO_CZONE_OP_CREATE, i, 30000);
+		wait_for_requests(i + 1);	/* so that they come in this order */
 	}
 	fe_post_events(&fe, 0, 1);
 	cr_assert_eq(take_request().zone, 0);
@@ -434,7 +451,7 @@ Test(device, vmm_dies_while_a_request_waits)
 	fe_boot(&fe);
 	fe.silent = 1;
 	call_start(&call, VIRTIO_CZONE_OP_CREATE, 0, 30000);
-	usleep(50000);
+	wait_for_requests(1);
 	close(fe.socket);
 	fe.socket = -1;
 	cr_assert_eq(call_end(&call), -ESHUTDOWN);
@@ -755,9 +772,11 @@ static struct {
 	int n;
 } told = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static void note_news(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes)
+static void note_news(void *userdata, enum czone_event_kind kind, uint32_t zone, uint64_t bytes,
+		      int error)
 {
 	(void)userdata;
+	(void)error;
 	pthread_mutex_lock(&told.lock);
 	told.item[told.n].kind = kind;
 	told.item[told.n].zone = zone;

@@ -474,6 +474,10 @@ static void answer(struct front_end *fe, const struct virtio_czone_request *requ
 {
 	struct virtio_czone_reply r = { .id = request->id, .zone = request->zone };
 
+	if (fe->rule && fe->rule(request, &r)) {
+		fe_reply(fe, &r);
+		return;
+	}
 	switch (request->op) {
 	case VIRTIO_CZONE_OP_PING:
 		break;

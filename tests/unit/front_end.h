@@ -59,7 +59,8 @@ struct front_end {
 	uint64_t reply_gpa;		/* one reply for each descriptor */
 	uint64_t event_gpa[16];
 
-	/* The guest's thread: answers requests. */
+	/* The guest's thread: answers requests, by a test's own rule if that returns true. */
+	bool (*rule)(const struct virtio_czone_request *request, struct virtio_czone_reply *reply);
 	pthread_t guest;
 	bool guest_runs;
 	atomic_bool guest_stop;

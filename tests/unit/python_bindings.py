@@ -47,7 +47,8 @@ class Coverage(unittest.TestCase):
         self.assertEqual(unbound, REFERENCES | asynchronous)
         # coroutines stand for these
         other_names = {"create": "create", "list": "zones", "lookup": "lookup",
-                       "pool_grow": "grow_pool", "set_target": "set_target"}
+                       "pool_grow": "grow_pool", "set_target": "set_target",
+                       "audit": "audit"}
         for name in asynchronous:
             call = name[len("czone_"):-len("_async")]
             cls = czone.VM if call.startswith("vm_") or call in other_names else czone.Zone
@@ -71,6 +72,7 @@ class Coverage(unittest.TestCase):
         self.assertEqual(names(czone.ZoneStats),
                          [other_names.get(m, m) for m in members("czone_zone_stats")])
         self.assertEqual(names(czone.VMStats), members("czone_vm_stats"))
+        self.assertEqual(names(czone.AuditReport), members("czone_audit_report"))
         self.assertEqual(names(czone.DestroyReport), members("czone_destroy_report"))
 
     def test_every_option_is_accepted(self):

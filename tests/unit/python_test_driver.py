@@ -107,6 +107,26 @@ class Life(OnTestVM):
                 vm.grow_pool(czone.POOL_STEP)
             self.assertEqual(caught.exception.errno, errno.ENOSPC)
 
+    def test_quota_and_audit(self):
+        with czone.open("test:///default") as vm:
+            vm.set_quota(pool=3 * czone.BLOCK, zone=2 * czone.BLOCK)
+            zone = vm.create(2 * czone.BLOCK)
+            for call in (lambda: vm.create(2 * czone.BLOCK), lambda: zone.resize(3 * czone.BLOCK)):
+                with self.assertRaises(czone.Error) as caught:
+                    call()
+                self.assertEqual(caught.exception.errno, errno.EDQUOT)
+            report = vm.audit(take=True)
+            self.assertEqual((report.zones, report.held, report.stray, report.over_quota),
+                             (1, 2 * czone.BLOCK, 0, 0))
+            vm.set_quota(zone=czone.BLOCK)
+            self.assertEqual(vm.audit().over_quota, czone.BLOCK)
+            vm.fail_next("list", errno.ETIMEDOUT)
+            with self.assertRaises(czone.Error) as caught:
+                vm.audit(force=True, timeout=1)
+            self.assertEqual(caught.exception.errno, errno.ETIMEDOUT)
+            self.assertIsNone(caught.exception.report)
+            self.assertEqual(vm.stats().stray, 0)
+
     def test_grows_and_shrinks(self):
         zone = self.vm.create(1)
         self.assertEqual(zone.stats().size, czone.BLOCK)

@@ -314,9 +314,45 @@ def test_hang_pause_and_death_of_qemu_during_each_request():
             v.vm.stats()
 
 
+class PoolFile:
+    """The pool's file, which is no larger than the pool, as its VMM has it."""
+
+    def __init__(self, v):
+        self.size = v.vm.stats().pool_size
+        for link in pathlib.Path(f"/proc/{v.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if link.stat().st_size >= self.size and "memfd:" in os.readlink(link):
+                    self.fd = os.open(link, os.O_RDWR)
+                    break
+        assert os.fstat(self.fd).st_blocks * 512 == v.vm.stats().host_pool
+
+    def data(self):
+        """What is not a hole: (offset, content) of each 4 KiB page that is not all zeroes."""
+        at = 0
+        while True:
+            try:
+                at = os.lseek(self.fd, at, os.SEEK_DATA)
+            except OSError as e:
+                assert e.errno == errno.ENXIO, e
+                return
+            end = os.lseek(self.fd, at, os.SEEK_HOLE)
+            for page in range(at, end, 4096):
+                content = os.pread(self.fd, 4096, page)
+                if any(content):
+                    yield page, content
+            at = end
+
+    def close(self):
+        os.close(self.fd)
+
+
 def test_reset_during_each_request_and_reboot():
     with victim() as v:
         old = v.idle.zone
+        file = PoolFile(v)
+        # what the containers have written, each page another content
+        secrets = {content for _, content in file.data()}
+        assert len(secrets) > 16 * MIB // 4096, len(secrets)
         domain = domain_of(v)
         # by its configuration a reset ends this VM; others reboot
         libvirt_qemu.qemuMonitorCommand(
@@ -337,6 +373,9 @@ def test_reset_during_each_request_and_reboot():
         for zone in v.vm.zones():
             zone.destroy()      # made while it booted
         assert v.pool(at_most=4 * MIB) <= 4 * MIB, "memory of the old kernel is left"
+        left = [page for page, content in file.data() if content in secrets]
+        assert not left, f"{len(left)} pages of the old containers, the first at {left[0]:#x}"
+        file.close()
         with pytest.raises(czone.Error) as e:
             old.stats()
         assert e.value.errno == errno.ENOENT
@@ -352,6 +391,55 @@ def test_reset_during_each_request_and_reboot():
         until(lambda: not pathlib.Path(f"/proc/{v.pid}").exists(), "the VM has not ended")
         for name, (error, seconds) in all_at_once(v.requests(TIMEOUT), lambda: None).items():
             assert error == errno.ESHUTDOWN and seconds < GRACE, (name, error, seconds)
+
+
+def test_memory_that_is_touched_without_a_zone():
+    """Written by the VMM's side of its file: no program of this guest reaches it, its kernel would."""
+    with victim() as v:
+        events = []
+        v.vm.on_event(events.append)
+        before = v.vm.audit()
+        assert before.stray == 0 and before.zones == 3, before
+        assert before.held == 80 * MIB and before.over_quota == 0, before
+        file = PoolFile(v)
+        size = os.fstat(file.fd).st_size
+        zone = v.vm.create(MIB)
+        assert v.vm.audit().stray == 0
+        # at the end of the pool, where no zone is
+        os.pwrite(file.fd, b"stray" * MIB, size - 5 * MIB)
+        found = v.vm.audit()
+        assert found.stray == 5 * MIB and found.taken == 0, found
+        assert v.vm.stats().stray == 5 * MIB
+        taken = v.vm.audit(take=True)
+        print(taken)
+        assert taken.stray == 0 and taken.taken == 5 * MIB and taken.zones == 4, taken
+        assert v.vm.stats().taken == 5 * MIB
+        assert not any(os.pread(file.fd, 5 * MIB, size - 5 * MIB))
+        v.vm.dispatch()
+        assert [e.bytes for e in events if e.kind == czone.EventKind.STRAY] == [5 * MIB] * 2
+        zone.destroy()
+        file.close()
+
+        # zones of the guest's own: what is beyond the quota is refused
+        v.vm.set_quota(pool=128 * MIB, zone=64 * MIB)
+        with pytest.raises(czone.Error, match="more than the 65536 KiB that a zone may have") as e:
+            v.vm.create(68 * MIB)
+        assert e.value.errno == errno.EDQUOT
+        v.guest.run("zone-op create 68")
+        until(lambda: v.vm.dispatch() >= 0 and
+              [e for e in events if e.kind == czone.EventKind.OVER_QUOTA], "nobody minds")
+        until(lambda: v.vm.stats().zones == 3, "it is there")
+        v.guest.run("zone-op create 48")
+        assert v.vm.stats().zones == 4
+        v.guest.run("zone-op create 48")
+        until(lambda: v.vm.stats().zones == 4, "it is there")
+        assert v.vm.audit().over_quota == 0
+        v.vm.set_quota(zone=32 * MIB)
+        assert v.vm.audit().over_quota == 32 * MIB + 16 * MIB
+        v.vm.set_quota()
+        v.vm.on_event(None)
+        del zone, e     # handles on the VM
+        v.works()
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ from typing import (AsyncIterator, Callable, Iterator, List, Mapping, NamedTuple
 from . import _czone
 
 __all__ = [
-    "AttachReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "Event", "EventKind",
+    "AttachReport", "AuditReport", "BLOCK", "ClosedError", "DestroyReport", "Error", "Event", "EventKind",
     "EventLoop", "Kvm", "LogLevel", "POOL_STEP", "PoolBacking", "ProbeItem", "ProbeState", "Process",
     "Range", "Task", "VM", "VMStats", "Zone", "ZoneStats", "domain_xml", "open", "probe", "set_log", "version",
 ]
@@ -102,6 +102,8 @@ class EventKind(IntEnum):
     GUEST_READY = _czone.CZONE_EVENT_GUEST_READY
     GUEST_LOST = _czone.CZONE_EVENT_GUEST_LOST
     VM_GONE = _czone.CZONE_EVENT_VM_GONE
+    STRAY = _czone.CZONE_EVENT_STRAY
+    OVER_QUOTA = _czone.CZONE_EVENT_OVER_QUOTA
 
 
 class Kvm(IntEnum):
@@ -203,6 +205,8 @@ class VMStats:
     pid: int
     target: Optional[int]
     actual: Optional[int]
+    stray: Optional[int]
+    taken: int
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,17 @@ class AttachReport:
     stuck_pinned: int
     stuck_full: int
     stuck_other: int
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found, in bytes: see czone_audit()."""
+
+    zones: int
+    held: int
+    stray: int
+    taken: int
+    over_quota: int
 
 
 @dataclass(frozen=True)
@@ -703,6 +718,29 @@ class VM:
         finally:
             loop.remove_reader(fd)
             self.on_event(None)
+
+    def audit(self, *, take: bool = False, force: bool = False,
+              timeout: Optional[float] = None) -> AuditReport:
+        """Compare what the host has behind the pool with what zones hold; take back
+        what no zone holds, with the guest's help, or force it while nobody makes zones."""
+        flags = (_czone.CZONE_AUDIT_TAKE if take else 0) | (_czone.CZONE_AUDIT_FORCE if force else 0)
+        result, values = _czone.czone_audit(
+            self._handle, {"flags": flags, "timeout_ms": _milliseconds(timeout)})
+        report = AuditReport(**values)
+        if result == 0:
+            return report
+        error = _error(result)
+        if result == -errno.EBUSY:
+            error.report = report
+        raise error
+
+    async def audit_async(self, **options) -> AuditReport:
+        """audit(), while other coroutines run."""
+        return await asyncio.to_thread(self.audit, **options)
+
+    def set_quota(self, *, pool: int = 0, zone: int = 0) -> None:
+        """What zones may hold, all together and each; 0: no limit."""
+        _czone.czone_set_quota(self._handle, {"pool_bytes": pool, "zone_bytes": zone})
 
     def grow_pool(self, size: int, *, timeout: Optional[float] = None) -> None:
         """Make the pool larger, for good, by a multiple of POOL_STEP."""

@@ -36,6 +36,8 @@ class EventKind(IntEnum):
     GUEST_READY = 7
     GUEST_LOST = 8
     VM_GONE = 9
+    STRAY = 10
+    OVER_QUOTA = 11
 
 class Kvm(IntEnum):
     AUTO = 0
@@ -104,6 +106,8 @@ class VMStats:
     pid: int
     target: Optional[int]
     actual: Optional[int]
+    stray: Optional[int]
+    taken: int
 
 @dataclass(frozen=True)
 class AttachReport:
@@ -111,6 +115,14 @@ class AttachReport:
     stuck_pinned: int
     stuck_full: int
     stuck_other: int
+
+@dataclass(frozen=True)
+class AuditReport:
+    zones: int
+    held: int
+    stray: int
+    taken: int
+    over_quota: int
 
 @dataclass(frozen=True)
 class DestroyReport:
@@ -219,6 +231,11 @@ class VM:
     async def stats_async(self) -> VMStats: ...
     async def lookup_async(self, id: int) -> Zone: ...
     async def zones_async(self) -> List[Zone]: ...
+    def audit(self, *, take: bool = False, force: bool = False,
+              timeout: Optional[float] = None) -> AuditReport: ...
+    async def audit_async(self, *, take: bool = False, force: bool = False,
+                          timeout: Optional[float] = None) -> AuditReport: ...
+    def set_quota(self, *, pool: int = 0, zone: int = 0) -> None: ...
     def grow_pool(self, size: int, *, timeout: Optional[float] = None) -> None: ...
     async def grow_pool_async(self, size: int, *, timeout: Optional[float] = None) -> None: ...
     def on_event(self, function: Optional[Callable[[Event], None]]) -> None: ...
