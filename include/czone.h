@@ -583,6 +583,7 @@ struct czone_vm_stats {
 	uint64_t actual;	/**< host_pool and host_boot together: what the target is about */
 	uint64_t stray;		/**< of the last czone_audit() through this handle: used, but no zone's; CZONE_UNKNOWN: none */
 	uint64_t taken;		/**< what all of them have taken back */
+	uint64_t boot_free_backed;	/**< of boot_free: the host has memory behind it; CZONE_UNKNOWN unless the guest's kernel has czone.boot_map, see docs/kernel.md */
 };
 
 /** How the VM stands now. @return 0; what the waiting for a guest may bring. */

@@ -129,6 +129,7 @@ int czone_vm_stats(czone_vm *vm, struct czone_vm_stats *ret_stats)
 		.metadata = stat[CZONE_STAT_METADATA],
 		.boot_size = stat[CZONE_STAT_BOOT_SIZE],
 		.boot_free = stat[CZONE_STAT_BOOT_FREE],
+		.boot_free_backed = stat[CZONE_STAT_BOOT_FREE_BACKED],
 		.zones = stat[CZONE_STAT_ZONES],
 		.returned = stat[CZONE_STAT_RETURNED],
 		.host_pool = CZONE_UNKNOWN,

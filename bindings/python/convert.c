@@ -107,6 +107,7 @@ static const struct field vm_stats[] = {
 	VM_STAT(boot_free), VM_STAT(zones), VM_STAT(returned), VM_STAT(host_pool),
 	VM_STAT(host_boot), VM_STAT(host_pss), VM_STAT(pid), VM_STAT(target), VM_STAT(actual),
 	VM_STAT(stray), VM_STAT(taken),
+	VM_STAT(boot_free_backed),
 	{ 0 },
 };
 

@@ -883,6 +883,8 @@ static void czone_pool_stats(u64 *stat)
 					 stat[CZONE_STAT_FREE_BACKED];
 	stat[CZONE_STAT_BOOT_SIZE] = PFN_PHYS(totalram_pages() - managed);
 	stat[CZONE_STAT_BOOT_FREE] = PFN_PHYS(boot_free);
+	stat[CZONE_STAT_BOOT_FREE_BACKED] = czone_boot_mapped() ?
+					    PFN_PHYS(czone_boot_backed(boot_free)) : U64_MAX;
 	stat[CZONE_STAT_ZONES] = czone_count;
 	stat[CZONE_STAT_RETURNED] = czone_returned_vm();
 }

@@ -78,12 +78,19 @@ unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
 	return weight;
 }
 
+static unsigned long *czone_pfn_map(unsigned long pfn, enum czone_page_map which)
+{
+	struct czone_section *section = czone_find_section(pfn);
+
+	return section ? czone_section_map(section, which) : NULL;
+}
+
 /* A range may cross sections. */
 #define for_each_section(which, pfn, nr, map, bit, n)				\
 	for (unsigned long __pfn = (pfn), __left = (nr);			\
 	     __left && ((bit) = __pfn % PAGES_PER_SECTION,			\
 			(n) = min(__left, PAGES_PER_SECTION - (bit)),		\
-			(map) = czone_section_map(czone_pfn_section(__pfn), which), true); \
+			(map) = czone_pfn_map(__pfn, which), true);		\
 	     __pfn += (n), __left -= (n))
 
 static unsigned long czone_map_set(enum czone_page_map which, unsigned long pfn, unsigned long nr)
@@ -178,11 +185,9 @@ void czone_forget_zeroes(void)
 	struct czone_region *region;
 
 	mutex_lock(&czone_lock);
-	list_for_each_entry(region, &czone_regions, list) {
+	list_for_each_entry(region, &czone_regions, list)
 		region->zeroed = false;
-		czone_map_clear(CZONE_MAP_ZERO, czone_block_pfn(region->first),
-				(region->end - region->first) << CZONE_BLOCK_ORDER);
-	}
+	czone_map_clear(CZONE_MAP_ZERO, 0, czone_nr_sections * PAGES_PER_SECTION);
 	mutex_unlock(&czone_lock);
 }
 
@@ -221,11 +226,11 @@ bool czone_section_use(struct czone_section *section, unsigned long bit, unsigne
  * Who asked for the pages may never touch them, now that they need not be
  * cleared: make true what the map says.
  */
-static void czone_touch_pages(struct page *page, unsigned long nr, unsigned int host_order)
+void czone_touch_pages(struct page *page, unsigned long nr, unsigned int host_order, bool is_zero)
 {
 	unsigned long i, step = min(nr, 1UL << host_order);
 
-	for (i = 0; i < nr; i++)
+	for (i = 0; is_zero && i < nr; i++)
 		VM_WARN_ON_ONCE(memchr_inv(page_address(page + i), 0, PAGE_SIZE));
 	for (i = 0; i < nr; i += step)
 		WRITE_ONCE(*(unsigned long *)page_address(page + i), 0);
@@ -252,7 +257,7 @@ bool __czone_page_allocated(struct page *page, unsigned int order, bool init)
 		atomic_long_add(changed, &zone_to_czone(page_zone(page))->nr_backed);
 	if (!init || !is_zero)
 		return init;
-	czone_touch_pages(page, 1UL << order, host_order);
+	czone_touch_pages(page, 1UL << order, host_order, true);
 	return false;
 }
 
@@ -285,7 +290,7 @@ bool czone_has_free_backed(struct zone *zone)
 
 /*
  * debugfs: czone/backed and czone/zero, a bit per page from address 0 to the end
- * of the last region; 0 where there is none. A test compares them with what the
+ * of the last region; 0 where nothing is known. A test compares them with what the
  * host has.
  */
 static ssize_t czone_map_read(struct file *file, char __user *to, size_t count, loff_t *ppos)
@@ -294,16 +299,12 @@ static ssize_t czone_map_read(struct file *file, char __user *to, size_t count, 
 	const size_t size = PAGES_PER_SECTION / BITS_PER_BYTE;
 	unsigned long nr = div_u64(*ppos, size);
 	size_t at = *ppos - (loff_t)nr * size;
-	struct czone_section *section;
-	unsigned long *map = NULL;
+	unsigned long *map;
 
-	/* Pairs with czone_tables_publish(). */
-	if (nr >= smp_load_acquire(&czone_nr_sections))
+	if (nr >= READ_ONCE(czone_nr_sections))
 		return 0;
 	count = min(count, size - at);
-	section = czone_section_at(nr);
-	if (section)
-		map = czone_section_map(section, which);
+	map = czone_pfn_map(nr * PAGES_PER_SECTION, which);
 	if (map ? copy_to_user(to, (char *)map + at, count) : clear_user(to, count))
 		return -EFAULT;
 	*ppos += count;

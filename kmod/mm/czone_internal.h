@@ -133,7 +133,7 @@ struct czone {
 
 /**
  * struct czone_section - a section of a region, and its memmap
- * @region:	that it is part of
+ * @region:	that it is part of; NULL: boot memory, of which only the maps are known
  * @maps:	bits per page, kept for ever; czone_backed.c
  * @nr_blocks:	blocks that zones own; under czone_lock
  * @idle_since:	when the last of them went, in jiffies; under czone_lock
@@ -209,7 +209,7 @@ extern struct czone_pool czone_pool;
 extern struct list_head czone_regions;	/* under czone_lock */
 extern struct mutex czone_lock;
 
-/* By section number; NULL in no region. Entries do not change, but the table may. */
+/* By section number; NULL where nothing is known. Entries do not change, but the table may. */
 extern struct czone_section **czone_sections;
 extern unsigned long czone_nr_sections;
 
@@ -222,6 +222,15 @@ static inline struct czone_section *czone_section_at(unsigned long nr)
 static inline struct czone_section *czone_pfn_section(unsigned long pfn)
 {
 	return czone_section_at(pfn / PAGES_PER_SECTION);
+}
+
+/* The same for any page: NULL where there is none. */
+static inline struct czone_section *czone_find_section(unsigned long pfn)
+{
+	unsigned long nr = pfn / PAGES_PER_SECTION;
+
+	/* Pairs with czone_tables_publish(). */
+	return nr < smp_load_acquire(&czone_nr_sections) ? czone_section_at(nr) : NULL;
 }
 
 /* For the few places that mean all zones. Inside rcu_read_lock(): no sleep. */
@@ -320,17 +329,21 @@ struct czone_request;
  * @rcu:	to free it when nobody is looking any more
  * @first:	block of the first entry of @map
  * @end:	block after the last one
- * @map:	owners of these blocks
- * @section:	sections, from address 0 to @end
+ * @map:	owners of these blocks; NULL without a region
+ * @nr_sections: entries of @section
+ * @section:	sections, from address 0 on
  */
 struct czone_tables {
 	struct rcu_head rcu;
 	unsigned long first;
 	unsigned long end;
 	struct zone **map;
+	unsigned long nr_sections;
 	struct czone_section **section;
 };
 
+struct czone_tables *czone_tables_boot(void);
+int czone_add_boot_sections(void);
 struct czone_region *czone_region_alloc(unsigned long first, unsigned long end, bool zeroed);
 struct czone_tables *czone_tables_add(const struct czone_tables *old, struct czone_region *region,
 				      struct zone *park);
@@ -369,6 +382,22 @@ unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
 				  unsigned long nr);
 unsigned long czone_bitmap_touch(unsigned long *backed, unsigned long bit, unsigned long nr,
 				 unsigned int host_order);
+void czone_touch_pages(struct page *page, unsigned long nr, unsigned int host_order,
+		       bool is_zero);
+
+/* czone_boot.c: the same for the boot memory, by option */
+DECLARE_STATIC_KEY_FALSE(czone_boot_key);
+
+static inline bool czone_boot_mapped(void)
+{
+	return static_branch_unlikely(&czone_boot_key);
+}
+
+bool czone_boot_use(struct czone_section *section, unsigned long bit, unsigned long nr,
+		    unsigned int host_order, bool init, unsigned long *changed);
+unsigned long czone_boot_backed(unsigned long nr);
+bool czone_boot_wanted(struct page *page, unsigned int order);
+void czone_boot_answered(unsigned long pfn, unsigned long nr, int status);
 
 /* czone_page.c: the page allocator's side */
 int czone_zone_init(struct czone *cz, int nid);
@@ -412,6 +441,7 @@ void czone_idle_stop(struct czone *cz);
 /* Hooks of the page allocator */
 void czone_take_free_page(struct zone *zone, struct page *page, unsigned int order);
 bool __czone_page_allocated(struct page *page, unsigned int order, bool init);
+bool __czone_boot_allocated(struct page *page, unsigned int order, bool init);
 bool czone_any_backed(struct page *page, unsigned int order);
 bool czone_has_free_backed(struct zone *zone);
 void __czone_route(struct alloc_context *ac);
@@ -444,7 +474,9 @@ static inline bool czone_closing(struct czone *cz)
  */
 static inline bool czone_page_allocated(struct page *page, unsigned int order, bool init)
 {
-	return page_is_czone(page) ? __czone_page_allocated(page, order, init) : init;
+	if (page_is_czone(page))
+		return __czone_page_allocated(page, order, init);
+	return czone_boot_mapped() ? __czone_boot_allocated(page, order, init) : init;
 }
 
 /*

@@ -11,6 +11,7 @@
  */
 #include <linux/bitmap.h>
 #include <linux/cpu.h>
+#include <linux/init.h>
 #include <linux/ioport.h>
 #include <linux/jiffies.h>
 #include <linux/memory.h>
@@ -829,7 +830,7 @@ struct czone_tables *czone_tables_add(const struct czone_tables *old, struct czo
 	unsigned long nr, first = region->first, end = region->end, nr_map;
 	struct czone_tables *tables;
 
-	if (old) {
+	if (old && old->map) {
 		first = min(first, old->first);
 		end = max(end, old->end);
 	}
@@ -840,8 +841,8 @@ struct czone_tables *czone_tables_add(const struct czone_tables *old, struct czo
 	tables->first = first;
 	tables->end = end;
 	tables->map = kvcalloc(nr_map, sizeof(*tables->map), GFP_KERNEL);
-	tables->section = kvcalloc(end / CZONE_SECTION_BLOCKS, sizeof(*tables->section),
-				   GFP_KERNEL);
+	tables->nr_sections = max(end / CZONE_SECTION_BLOCKS, old ? old->nr_sections : 0);
+	tables->section = kvcalloc(tables->nr_sections, sizeof(*tables->section), GFP_KERNEL);
 	if (!tables->map || !tables->section) {
 		czone_tables_free(tables);
 		return NULL;
@@ -849,12 +850,11 @@ struct czone_tables *czone_tables_add(const struct czone_tables *old, struct czo
 
 	for (nr = 0; nr < nr_map; nr++)
 		tables->map[nr] = park;
-	if (old) {
+	if (old && old->map)
 		memcpy(tables->map + (old->first - first), old->map,
 		       (old->end - old->first) * sizeof(*old->map));
-		memcpy(tables->section, old->section,
-		       old->end / CZONE_SECTION_BLOCKS * sizeof(*old->section));
-	}
+	if (old)
+		memcpy(tables->section, old->section, old->nr_sections * sizeof(*old->section));
 	for (nr = region->first / CZONE_SECTION_BLOCKS;
 	     nr < region->end / CZONE_SECTION_BLOCKS; nr++)
 		tables->section[nr] = &region->section[nr - region->first / CZONE_SECTION_BLOCKS];
@@ -876,9 +876,58 @@ static void czone_tables_publish(struct czone_tables *tables)
 	/* Pairs with the dependency in czone_find_section(): filled before it is found. */
 	smp_store_release(&czone_sections, tables->section);
 	/* Pairs with the acquire of whoever counts sections: the table is as long. */
-	smp_store_release(&czone_nr_sections, tables->end / CZONE_SECTION_BLOCKS);
+	smp_store_release(&czone_nr_sections, tables->nr_sections);
 	if (old)
 		call_rcu_tasks(&old->rcu, czone_tables_free_rcu);
+}
+
+/**
+ * czone_tables_boot - tables of the boot memory alone
+ *
+ * Its sections have maps, of which all is backed, and nothing else; where there
+ * was no memory for one it is as if the section was not there.
+ *
+ * Return: new tables, or NULL.
+ */
+struct czone_tables *czone_tables_boot(void)
+{
+	struct czone_tables *tables = kzalloc(sizeof(*tables), GFP_KERNEL);
+	struct czone_section *section;
+	unsigned long nr;
+
+	if (!tables)
+		return NULL;
+	tables->nr_sections = DIV_ROUND_UP(max_pfn, PAGES_PER_SECTION);
+	tables->section = kvcalloc(tables->nr_sections, sizeof(*tables->section), GFP_KERNEL);
+	if (!tables->section) {
+		czone_tables_free(tables);
+		return NULL;
+	}
+	for (nr = 0; nr < tables->nr_sections; nr++) {
+		if (!online_section_nr(nr))
+			continue;
+		section = kzalloc(sizeof(*section), GFP_KERNEL);
+		if (!section || czone_section_alloc_maps(section, false)) {
+			kfree(section);
+			continue;
+		}
+		bitmap_fill(czone_section_map(section, CZONE_MAP_BACKED), PAGES_PER_SECTION);
+		tables->section[nr] = section;
+	}
+	return tables;
+}
+
+/* Before any region. */
+int __init czone_add_boot_sections(void)
+{
+	struct czone_tables *tables = czone_tables_boot();
+
+	if (!tables)
+		return -ENOMEM;
+	mutex_lock(&czone_lock);
+	czone_tables_publish(tables);
+	mutex_unlock(&czone_lock);
+	return 0;
 }
 
 /* The blocks of @region may be had, but those with its memmap. @bits: for all of @tables. */

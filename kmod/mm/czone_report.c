@@ -317,6 +317,8 @@ static void czone_pages_answered(struct czone_slot *slot, int status)
 			taken += czone_pages_taken(pfn, nr);
 		else if (slot->cz)
 			czone_pages_not_taken(pfn, nr);
+		else
+			czone_boot_answered(pfn, nr, status);
 		spin_lock_irqsave(&zone->lock, flags);
 		czone_putback(zone, pfn, nr);
 		if (slot->cz) {
@@ -651,8 +653,8 @@ void czone_give_pool(struct czone_request *req)
 }
 
 /*
- * Boot memory: nobody knows what the host has behind it, but what was reported
- * and not allocated since needs no second report.
+ * Boot memory: without a map nobody knows what the host has behind it, but what
+ * was reported and not allocated since needs no second report.
  */
 static int czone_cmp_extent(const void *a, const void *b)
 {
@@ -698,7 +700,7 @@ static bool czone_collect_boot(struct czone_slot *slot, struct zone *zone, unsig
 	list_for_each_entry_safe(page, next, list, buddy_list) {
 		if (!*visits || !budget)
 			break;
-		if (!PageReported(page)) {
+		if (czone_boot_wanted(page, order)) {
 			if (pages + (1UL << order) > spare) {
 				go_on = pages;
 				break;

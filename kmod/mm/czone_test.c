@@ -187,6 +187,129 @@ static void test_regions(struct kunit *test)
 }
 
 /*
+ * The boot memory's sections, and how they stay when regions come
+ */
+static void test_boot_sections(struct kunit *test)
+{
+	struct czone_tables *boot = czone_tables_boot(), *tables = boot, *more;
+	struct zone *park = &test_czone(test)->zone;
+	unsigned long nr, first, known = 0;
+	struct czone_section *section;
+	struct czone_region *region[2];
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, boot);
+	KUNIT_EXPECT_NULL(test, boot->map);
+	for (nr = 0; nr < boot->nr_sections; nr++) {
+		section = boot->section[nr];
+		KUNIT_ASSERT_EQ(test, !!section, online_section_nr(nr));
+		if (!section)
+			continue;
+		known++;
+		KUNIT_EXPECT_NULL(test, section->region);
+		KUNIT_EXPECT_FALSE(test, section->online);
+		KUNIT_EXPECT_TRUE(test, bitmap_full(czone_section_map(section, CZONE_MAP_BACKED),
+						    PAGES_PER_SECTION));
+		KUNIT_EXPECT_TRUE(test, bitmap_empty(czone_section_map(section, CZONE_MAP_ZERO),
+						     PAGES_PER_SECTION));
+	}
+	KUNIT_EXPECT_GT(test, known, 0UL);
+
+	/* Far above it, and right behind it. */
+	for (i = 0; i < 2; i++) {
+		first = (boot->nr_sections + (i ? 0 : 64)) * CZONE_SECTION_BLOCKS;
+		region[i] = czone_region_alloc(first, first + 2 * CZONE_SECTION_BLOCKS, false);
+		KUNIT_ASSERT_NOT_NULL(test, region[i]);
+		more = czone_tables_add(tables, region[i], park);
+		KUNIT_ASSERT_NOT_NULL(test, more);
+		if (tables != boot)
+			czone_tables_free(tables);
+		tables = more;
+		KUNIT_EXPECT_EQ(test, tables->first, first);
+		KUNIT_EXPECT_EQ(test, tables->end, region[0]->end);
+		KUNIT_EXPECT_EQ(test, tables->nr_sections, boot->nr_sections + 66);
+		KUNIT_EXPECT_MEMEQ(test, tables->section, boot->section,
+				   boot->nr_sections * sizeof(*boot->section));
+		section = tables->section[first / CZONE_SECTION_BLOCKS];
+		KUNIT_EXPECT_PTR_EQ(test, section, &region[i]->section[0]);
+	}
+	czone_tables_free(tables);
+	for (nr = 0; nr < boot->nr_sections; nr++) {
+		if (!boot->section[nr])
+			continue;
+		kfree(boot->section[nr]->maps);
+		kfree(boot->section[nr]);
+	}
+	czone_tables_free(boot);
+	for (i = 0; i < 2; i++)
+		kvfree(region[i]);
+}
+
+/*
+ * An allocation of boot memory: what changes, and who has to clear
+ */
+struct boot_case {
+	const char *name;
+	unsigned long bit, nr;		/* allocated */
+	unsigned long taken, nr_taken;	/* by the host, before that */
+	unsigned int host_order;
+	bool zeroes;			/* the host promises them */
+	bool init;
+	bool clear;
+	unsigned long changed;
+};
+
+static const struct boot_case boot_cases[] = {
+	{ "never with the host", 8, 4, 0, 0, 0, true, true, true, 0 },
+	{ "never with the host, not to be zero", 8, 4, 0, 0, 0, true, false, false, 0 },
+	{ "a zero page", 9, 1, 8, 4, 0, true, true, false, 1 },
+	{ "a zero page, not to be zero", 9, 1, 8, 4, 0, true, false, false, 1 },
+	{ "a page that was taken, without the promise", 9, 1, 8, 4, 0, false, true, true, 1 },
+	{ "a zero block", 8, 8, 0, 64, 0, true, true, false, 8 },
+	{ "a block, zero in parts", 8, 8, 12, 4, 0, true, true, true, 4 },
+	{ "a neighbour of what was taken", 7, 1, 8, 4, 0, true, true, true, 0 },
+	{ "a large host page", 513, 1, 512, 512, 9, true, true, false, 512 },
+	{ "a large host page, without the promise", 513, 1, 512, 512, 9, false, true, true, 512 },
+	{ "a hole in a large host page", 513, 1, 512, 8, 9, true, true, false, 1 },
+};
+
+static void boot_desc(const struct boot_case *c, char *desc)
+{
+	strscpy(desc, c->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(boot, boot_cases, boot_desc);
+
+static void test_boot_use(struct kunit *test)
+{
+	const struct boot_case *c = test->param_value;
+	struct czone_section section = {};
+	unsigned long *backed, *zero, before, changed = 0;
+
+	KUNIT_ASSERT_EQ(test, czone_section_alloc_maps(&section, false), 0);
+	backed = czone_section_map(&section, CZONE_MAP_BACKED);
+	zero = czone_section_map(&section, CZONE_MAP_ZERO);
+	bitmap_fill(backed, PAGES_PER_SECTION);
+	czone_bitmap_clear(backed, c->taken, c->nr_taken);
+	if (c->zeroes)
+		czone_bitmap_set(zero, c->taken, c->nr_taken);
+	before = bitmap_weight(backed, PAGES_PER_SECTION);
+
+	KUNIT_EXPECT_EQ(test, czone_boot_use(&section, c->bit, c->nr, c->host_order, c->init,
+					     &changed), c->clear);
+	KUNIT_EXPECT_EQ(test, changed, c->changed);
+	KUNIT_EXPECT_EQ(test, bitmap_weight(backed, PAGES_PER_SECTION), before + changed);
+	KUNIT_EXPECT_EQ(test, czone_bitmap_weight(backed, c->bit, c->nr), c->nr);
+	KUNIT_EXPECT_EQ(test, czone_bitmap_weight(zero, c->bit, c->nr), 0UL);
+
+	/* Handed out again: there is nothing left to find out. */
+	KUNIT_EXPECT_EQ(test, czone_boot_use(&section, c->bit, c->nr, c->host_order, c->init,
+					     &changed), c->init);
+	KUNIT_EXPECT_EQ(test, changed, 0UL);
+	kfree(section.maps);
+}
+
+/*
  * The map of backed pages, against an array of bytes
  */
 #define MAP_BITS	2048
@@ -683,6 +806,8 @@ static struct kunit_case czone_cases[] = {
 	KUNIT_CASE_PARAM(test_find_run, run_gen_params),
 	KUNIT_CASE(test_blocks),
 	KUNIT_CASE(test_regions),
+	KUNIT_CASE(test_boot_sections),
+	KUNIT_CASE_PARAM(test_boot_use, boot_gen_params),
 	KUNIT_CASE(test_backed_map),
 	KUNIT_CASE(test_zero_map),
 	KUNIT_CASE_PARAM(test_touch, touch_gen_params),

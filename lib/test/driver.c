@@ -500,6 +500,7 @@ static void account_vm(struct test *t, uint64_t *stat)
 	stat[CZONE_STAT_METADATA] = 0;
 	stat[CZONE_STAT_BOOT_SIZE] = BOOT_BLOCKS * CZONE_BLOCK;
 	stat[CZONE_STAT_BOOT_FREE] = t->boot.pages[PAGE_FREE] * TEST_PAGE;
+	stat[CZONE_STAT_BOOT_FREE_BACKED] = test_free_backed(t, &t->boot) * TEST_PAGE;
 	stat[CZONE_STAT_ZONES] = 0;
 	for (struct test_zone *zone = t->zones; zone; zone = zone->next)
 		stat[CZONE_STAT_ZONES]++;

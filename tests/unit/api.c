@@ -677,6 +677,7 @@ Test(stats, of_a_vm_in_a_guest, .init = guest, .fini = end)
 	cr_assert_eq(stats.metadata, CZONE_STAT_METADATA + 1);
 	cr_assert_eq(stats.boot_size, CZONE_STAT_BOOT_SIZE + 1);
 	cr_assert_eq(stats.boot_free, CZONE_STAT_BOOT_FREE + 1);
+	cr_assert_eq(stats.boot_free_backed, CZONE_STAT_BOOT_FREE_BACKED + 1);
 	cr_assert_eq(stats.returned, CZONE_STAT_RETURNED + 1);
 	cr_assert_eq(stats.zones, CZONE_UNKNOWN, "the kernel did not tell");
 	cr_assert_eq(stats.host_pool, CZONE_UNKNOWN);

@@ -48,13 +48,23 @@ class Maps:
                 pass
         raise AssertionError("QEMU has no file of the pool's size")
 
-    def _read(self, name):
+    def _file(self, name):
         text = self.guest.run(f"gzip -c /sys/kernel/debug/czone/{name} | base64 | tr -d '\\n'")
         data = gzip.decompress(base64.b64decode(text))
         assert len(data) == max(start + size for start, size, _ in self.pools) // PAGE // 8
-        return self.mask & self._join(
-            int.from_bytes(data[start // PAGE // 8:(start + size) // PAGE // 8], "little")
-            for start, size, _ in self.pools)
+        return data
+
+    @staticmethod
+    def _part(data, start, size):
+        return int.from_bytes(data[start // PAGE // 8:(start + size) // PAGE // 8], "little")
+
+    def read(self, start, size, name):
+        """A part of the guest's map, by its address."""
+        return self._part(self._file(name), start, size)
+
+    def _read(self, name):
+        data = self._file(name)
+        return self.mask & self._join(self._part(data, start, size) for start, size, _ in self.pools)
 
     def backed(self):
         return self._read("backed")

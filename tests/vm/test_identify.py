@@ -51,7 +51,7 @@ def huge_tmpfs():
 def microvm(request):
     huge = request.param == "2m"
     with huge_tmpfs() if huge else contextlib.nullcontext() as pool_dir, \
-            MicroVM(pool=POOL, pool_dir=pool_dir) as vm:
+            MicroVM(pool=POOL, pool_dir=pool_dir, cmdline="" if huge else "czone.boot_map=12") as vm:
         vm.huge = huge
         yield vm
 
@@ -260,3 +260,51 @@ def test_backed_pages_are_used_first(microvm, chunk):
     c.stop()
     c.remove()
     c.zone.destroy()
+
+
+def test_boot_memory(microvm, maps):
+    """By option the kernel knows its boot memory in the same way, once that has been with the host."""
+    if microvm.huge:
+        assert microvm.vm.stats().boot_free_backed is None
+        pytest.skip("without czone.boot_map")
+    boot = 256 * MIB
+    fd = maps._open(microvm.vm.stats().pid, boot)
+
+    def guest():
+        return maps.read(0, boot, "backed")
+
+    def host():
+        return maps.resident(fd, boot)
+
+    def compare(known):
+        """Of these pages, those that did not change meanwhile are the same on both sides."""
+        first, there, second = guest(), host(), guest()
+        stable = known & ~(first ^ second)
+        assert stable.bit_count() > 0.9 * known.bit_count()
+        wrong = (first ^ there) & stable
+        assert not wrong, f"{(wrong & first).bit_count()} pages are not resident that the guest counts " \
+            f"as backed, {(wrong & ~first).bit_count()} are that it does not"
+        return (first & stable).bit_count()
+
+    assert microvm.vm.stats().boot_free_backed <= microvm.vm.stats().boot_free
+    microvm.vm.reclaim()
+    stats = microvm.vm.stats()
+    known = ~guest() & ((1 << boot // PAGE) - 1)    # what the host has taken at least once
+    print(f"{known.bit_count()} pages known, {stats.boot_free // PAGE} free")
+    assert known.bit_count() * PAGE >= 0.8 * stats.boot_free
+    before = compare(known)
+
+    microvm.guest.run("dd if=/dev/zero of=/dev/shm/file bs=1M count=48 2>/dev/null")
+    used = microvm.vm.stats()
+    assert compare(known) - before >= 40 * MIB // PAGE
+    assert used.boot_free_backed <= stats.boot_free_backed + 4 * MIB
+    microvm.guest.run("rm /dev/shm/file")
+    freed = microvm.vm.stats()
+    assert freed.boot_free_backed >= used.boot_free_backed + 44 * MIB, (used, freed)
+    compare(known)
+    assert microvm.vm.reclaim() >= 40 * MIB
+    after = microvm.vm.stats()
+    assert after.boot_free_backed <= freed.boot_free_backed - 40 * MIB, (freed, after)
+    compare(known)
+    assert microvm.vm.reclaim() <= 4 * MIB, "nothing is reported that the host has nothing behind"
+    os.close(fd)

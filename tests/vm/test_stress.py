@@ -23,7 +23,7 @@ BOOT_SLACK = 64 * MIB
 @pytest.fixture(scope="module")
 def microvm():
     with MicroVM(kernel=os.environ["CZONE_DEBUG_KERNEL"], pool=1 << 30, boot_bytes=1 << 30,
-                 timeout=300, cmdline="debug_pagealloc=on page_table_check=on") as vm:
+                 timeout=300, cmdline="debug_pagealloc=on page_table_check=on czone.boot_map=12") as vm:
         yield vm
 
 

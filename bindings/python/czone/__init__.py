@@ -207,6 +207,7 @@ class VMStats:
     actual: Optional[int]
     stray: Optional[int]
     taken: int
+    boot_free_backed: Optional[int]
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ class VMStats:
     actual: Optional[int]
     stray: Optional[int]
     taken: int
+    boot_free_backed: Optional[int]
 
 @dataclass(frozen=True)
 class AttachReport:

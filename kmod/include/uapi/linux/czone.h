@@ -113,6 +113,7 @@ enum czone_stat {
 	CZONE_STAT_FILE_ZONE,		/* id of the zone that shares its file cache, 0: none */
 	CZONE_STAT_IDLE_DELAY_MS,	/* CZONE_CMD_SET_IDLE, 0 is off */
 	CZONE_STAT_IDLE_FLOOR,
+	CZONE_STAT_BOOT_FREE_BACKED,	/* VM only: of BOOT_FREE, ~0: czone.boot_map is off */
 
 	__CZONE_STAT_MAX,
 };
