@@ -156,6 +156,9 @@ int netlink_parse(struct nlmsghdr *hdr, struct netlink_reply *reply)
 /* No answer is longer: the extents of one zone, or what fits of a dump. */
 #define ANSWER_SIZE 65536
 
+/* That to a request for a change is shorter than this. */
+#define ANSWER_TOUCH 1024
+
 struct netlink_socket {
 	struct nl_sock *sock;
 	unsigned char answer[ANSWER_SIZE];
@@ -179,6 +182,8 @@ static int new_socket(struct netlink_socket **ret_socket)
 		free(s);
 		return czone_fail(-ENOMEM, "no memory for a netlink socket");
 	}
+	/* libnl would ask for one each time; one that the kernel cannot allocate hides the answer */
+	nl_socket_disable_auto_ack(s->sock);
 	r = genl_connect(s->sock);
 	if (r < 0) {
 		free_socket(s);
@@ -321,6 +326,12 @@ int netlink_ask(struct netlink *nl, struct nl_msg *request, struct netlink_reply
 		nlmsg_free(request);
 		return r;
 	}
+	/*
+	 * The kernel answers in one go with what it does. When memory is short it
+	 * may find none for a page of ours that is not there, and drops the answer:
+	 * nobody would know of a zone that was made. So get the page before.
+	 */
+	s->answer[0] = s->answer[ANSWER_TOUCH - 1] = 0;
 	reply->unacknowledged = !(nlmsg_hdr(request)->nlmsg_flags & (NLM_F_ACK | NLM_F_DUMP));
 	r = nl_send_auto(s->sock, request);
 	r = r < 0 ? czone_fail(nl_to_errno(r), "%s: sending to the kernel: %s", what, nl_geterror(r)) : 0;
