@@ -24,7 +24,6 @@
 #include "internal.h"
 #include "czone_internal.h"
 
-#define CZONE_TAKE_BLOCKS	64	/* per hold of zone->lock */
 #define CZONE_REMOVE_TRIES	3
 #define CZONE_SHRINK_MARGIN	32	/* thereof one part stays free */
 
@@ -488,36 +487,6 @@ static bool czone_close(struct czone *cz, bool force)
  * Removal
  */
 
-/*
- * Take all completely free blocks of the zone off its lists. Returns how many,
- * and adds them to @taken.
- */
-static unsigned long czone_take_free_blocks(struct czone *cz, struct czone_blocks *taken)
-{
-	struct zone *zone = &cz->zone;
-	unsigned long block, flags, nr = 0;
-	unsigned int budget = 0;
-
-	spin_lock_irqsave(&zone->lock, flags);
-	for_each_czone_block(cz, block) {
-		struct page *page = pfn_to_page(czone_block_pfn(block));
-
-		if (PageBuddy(page) && buddy_order(page) == CZONE_BLOCK_ORDER) {
-			czone_take_free_page(zone, page, CZONE_BLOCK_ORDER);
-			czone_blocks_add(taken, block, 1);
-			nr++;
-		}
-		if (++budget == CZONE_TAKE_BLOCKS) {
-			budget = 0;
-			spin_unlock_irqrestore(&zone->lock, flags);
-			cond_resched();
-			spin_lock_irqsave(&zone->lock, flags);
-		}
-	}
-	spin_unlock_irqrestore(&zone->lock, flags);
-	return nr;
-}
-
 /* All memory in the zone is free and at home, as far as it could be arranged. */
 static void czone_empty(struct czone *cz, struct czone_request *req, u64 *result)
 {
@@ -526,7 +495,9 @@ static void czone_empty(struct czone *cz, struct czone_request *req, u64 *result
 	wait_event_killable_timeout(cz->wait,
 				    !atomic_read(&cz->users) && !READ_ONCE(cz->nr_isolated),
 				    max(0L, (long)(deadline - jiffies)));
-	czone_evacuate(cz, cz->zone.zone_start_pfn, zone_end_pfn(&cz->zone), deadline, result);
+	if (!czone_all_free(&cz->zone))
+		czone_evacuate(cz, cz->zone.zone_start_pfn, zone_end_pfn(&cz->zone), deadline,
+			       result);
 }
 
 /*
@@ -536,11 +507,13 @@ static void czone_empty(struct czone *cz, struct czone_request *req, u64 *result
 static void czone_remove_blocks(struct czone *cz, struct czone_request *req,
 				const struct czone_blocks *taken)
 {
+	unsigned long backed;
+
 	mutex_lock(&czone_lock);
-	czone_drop_blocks(cz, taken);
+	backed = czone_drop_blocks(cz, taken);
 	mutex_unlock(&czone_lock);
 
-	czone_give_blocks(req, cz, taken);
+	czone_give_blocks(req, cz, taken, backed);
 }
 
 static int czone_destroy_locked(struct czone *cz, struct czone_request *req, bool force,
@@ -561,7 +534,7 @@ static int czone_destroy_locked(struct czone *cz, struct czone_request *req, boo
 		/* Who sleeps in the slow path would wake up in another's zone. */
 		in_use = atomic_read(&cz->users);
 		if (!in_use)
-			nr += czone_take_free_blocks(cz, taken);
+			nr += czone_take_free_blocks(&cz->zone, taken);
 	} while ((nr < total || in_use) && --tries && !czone_request_expired(req));
 
 	if (nr == total && !in_use) {

@@ -73,6 +73,12 @@ unsigned long czone_bitmap_weight(const unsigned long *map, unsigned long start,
 	const unsigned long *word;
 	unsigned long mask, weight = 0;
 
+	/* Whole blocks, most often. */
+	if (!(start % BITS_PER_LONG) && !(nr % BITS_PER_LONG)) {
+		for (word = map + BIT_WORD(start); word < map + BIT_WORD(start + nr); word++)
+			weight += hweight_long(READ_ONCE(*word));
+		return weight;
+	}
 	for_each_word(map, start, nr, word, mask)
 		weight += hweight_long(READ_ONCE(*word) & mask);
 	return weight;
@@ -148,6 +154,24 @@ unsigned long czone_pages_taken(unsigned long pfn, unsigned long nr)
 	if (czone_zeroes)
 		czone_map_set(CZONE_MAP_ZERO, pfn, nr);
 	return czone_map_clear(CZONE_MAP_BACKED, pfn, nr);
+}
+
+/*
+ * The same for whole blocks that nobody owns. Nobody else has to do with their
+ * words, so these are written, which costs much less than to count their bits.
+ */
+void czone_blocks_taken(unsigned long pfn, unsigned long nr)
+{
+	unsigned long *map, bit, n;
+
+	if (czone_zeroes) {
+		for_each_section(CZONE_MAP_ZERO, pfn, nr, map, bit, n)
+			if (map)
+				memset_l(map + BIT_WORD(bit), ~0UL, BITS_TO_LONGS(n));
+	}
+	for_each_section(CZONE_MAP_BACKED, pfn, nr, map, bit, n)
+		if (map)
+			memset_l(map + BIT_WORD(bit), 0, BITS_TO_LONGS(n));
 }
 
 /* The host did not take them, or not all of them: nothing is sure. */
@@ -264,12 +288,15 @@ bool __czone_page_allocated(struct page *page, unsigned int order, bool init)
 /* Does this free block have a page that the host has memory behind? */
 bool czone_any_backed(struct page *page, unsigned int order)
 {
-	unsigned long pfn = page_to_pfn(page), mask;
-	const unsigned long *map, *word;
+	unsigned long pfn = page_to_pfn(page), nr = 1UL << order;
+	unsigned long bit = pfn % PAGES_PER_SECTION;
+	const unsigned long *word, *end;
 
-	map = czone_section_map(czone_pfn_section(pfn), CZONE_MAP_BACKED);
-	for_each_word(map, pfn % PAGES_PER_SECTION, 1UL << order, word, mask)
-		if (READ_ONCE(*word) & mask)
+	word = czone_section_map(czone_pfn_section(pfn), CZONE_MAP_BACKED) + BIT_WORD(bit);
+	if (nr < BITS_PER_LONG)
+		return READ_ONCE(*word) & word_mask(bit % BITS_PER_LONG, nr);
+	for (end = word + BIT_WORD(nr); word < end; word++)
+		if (READ_ONCE(*word))
 			return true;
 	return false;
 }

@@ -271,10 +271,23 @@ static inline unsigned long czone_blocks_next(const struct czone_blocks *set, un
 	return set->first + find_next_bit(set->bits, set->nr, block - set->first);
 }
 
+static inline unsigned long czone_blocks_next_zero(const struct czone_blocks *set,
+						   unsigned long block)
+{
+	return set->first + find_next_zero_bit(set->bits, set->nr, block - set->first);
+}
+
 #define for_each_block_in(set, b)					\
 	for ((b) = czone_blocks_next(set, (set)->first);		\
 	     (b) < (set)->first + (set)->nr;				\
 	     (b) = czone_blocks_next(set, (b) + 1))
+
+/* Runs of blocks, from @b to before @e. */
+#define for_each_run_in(set, b, e)					\
+	for ((b) = czone_blocks_next(set, (set)->first);		\
+	     (b) < (set)->first + (set)->nr &&				\
+	     ((e) = czone_blocks_next_zero(set, b), true);		\
+	     (b) = czone_blocks_next(set, e))
 
 /* The zone's blocks lie within these bounds, others' may as well. */
 static inline unsigned long czone_first_block(struct czone *cz)
@@ -354,14 +367,14 @@ unsigned long czone_find_run(const unsigned long *used, unsigned long size,
 			     unsigned long want, unsigned long *len);
 int czone_add_blocks(struct czone *cz, unsigned long nr);
 struct czone_blocks *czone_removal(struct czone *cz);
-void czone_drop_blocks(struct czone *cz, const struct czone_blocks *blocks);
+unsigned long czone_drop_blocks(struct czone *cz, const struct czone_blocks *blocks);
 unsigned long czone_hold_backed_run(unsigned long from, unsigned long *len);
 void czone_free_blocks(unsigned long block, unsigned long nr);
 void czone_give_idle_sections(struct czone_request *req, unsigned long idle);
 void czone_sections_changed(void);
 void czone_wait_sections(unsigned long deadline);
 unsigned long czone_pool_backed(void);
-void czone_pool_taken(unsigned long pfn, unsigned long nr);
+void czone_pool_taken(unsigned long backed);
 void czone_section_released(unsigned long nr, bool released);
 phys_addr_t czone_section_memmap(const struct czone_section *section);
 unsigned long czone_memmap_section(const struct czone_region *region, phys_addr_t addr);
@@ -371,6 +384,7 @@ unsigned long czone_set_backed(unsigned long pfn, unsigned long nr);
 bool czone_range_backed(unsigned long pfn, unsigned long nr);
 unsigned long czone_weigh_backed(unsigned long pfn, unsigned long nr);
 unsigned long czone_pages_taken(unsigned long pfn, unsigned long nr);
+void czone_blocks_taken(unsigned long pfn, unsigned long nr);
 void czone_pages_not_taken(unsigned long pfn, unsigned long nr);
 int czone_section_alloc_maps(struct czone_section *section, bool zeroed);
 bool czone_section_use(struct czone_section *section, unsigned long bit, unsigned long nr,
@@ -405,6 +419,8 @@ void czone_zone_reset(struct czone *cz);
 void czone_zone_resized(struct czone *cz);
 unsigned long czone_nr_pcp(struct zone *zone);
 void czone_putback(struct zone *zone, unsigned long pfn, unsigned long nr);
+bool czone_all_free(struct zone *zone);
+unsigned long czone_take_free_blocks(struct zone *zone, struct czone_blocks *taken);
 bool czone_wants_gfp(gfp_t gfp);
 
 /* czone_report.c: what goes to the host, and comes back */
@@ -417,7 +433,7 @@ bool czone_request_expired(const struct czone_request *req);
 int czone_request_finish(struct czone_request *req, u64 *result);
 int czone_give_pages(struct czone_request *req, struct czone *cz, unsigned long *left);
 void czone_give_blocks(struct czone_request *req, struct czone *cz,
-		       const struct czone_blocks *blocks);
+		       const struct czone_blocks *blocks, unsigned long backed);
 void czone_give_sections(struct czone_request *req, const unsigned long *sections,
 			 unsigned long nr_sections);
 void czone_give_pool(struct czone_request *req);

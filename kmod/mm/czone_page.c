@@ -24,6 +24,8 @@
 #define CZONE_PCP_HIGH		256
 #define CZONE_PCP_BATCH		63
 
+#define CZONE_TAKE_BLOCKS	64	/* per hold of zone->lock */
+
 /*
  * How long an allocation waits for pages that are with the host; a page that
  * somebody else frees is noticed after each step.
@@ -432,6 +434,153 @@ void czone_putback(struct zone *zone, unsigned long pfn, unsigned long nr)
 		__putback_isolated_page(page, order, get_pageblock_migratetype(page));
 		pfn += 1UL << order;
 	}
+}
+
+/* Is no page of the zone in use? What is on per-cpu lists is not. */
+bool czone_all_free(struct zone *zone)
+{
+	return zone_page_state(zone, NR_FREE_PAGES) + czone_nr_pcp(zone) ==
+	       zone_managed_pages(zone);
+}
+
+/* Empty a CPU's lists. Returns how many pages they had. */
+static unsigned long czone_take_pcp(struct per_cpu_pages *pcp, struct list_head *list)
+{
+	unsigned long nr;
+	int i;
+
+	spin_lock(&pcp->lock);
+	nr = pcp->count;
+	if (nr) {
+		for (i = 0; i < NR_PCP_LISTS; i++)
+			list_splice_tail_init(&pcp->lists[i], &list[i]);
+		WRITE_ONCE(pcp->count, 0);
+	}
+	spin_unlock(&pcp->lock);
+	return nr;
+}
+
+static void czone_putback_pcp(struct list_head *list)
+{
+	struct page *page, *next;
+	unsigned int order;
+	int i;
+
+	for (i = 0; i < NR_PCP_LISTS; i++) {
+		/* As order_to_pindex() puts them. */
+		order = i < NR_LOWORDER_PCP_LISTS ? i / MIGRATE_PCPTYPES : HPAGE_PMD_ORDER;
+		list_for_each_entry_safe(page, next, &list[i], pcp_list)
+			__putback_isolated_page(page, order, get_pageblock_migratetype(page));
+	}
+}
+
+static void czone_take_page(struct page *page)
+{
+	__ClearPageBuddy(page);
+	set_page_private(page, 0);
+}
+
+static unsigned long czone_mark_taken(struct page *page, struct czone_blocks *taken)
+{
+	return !__test_and_set_bit(czone_pfn_block(page_to_pfn(page)) - taken->first, taken->bits);
+}
+
+/*
+ * All pages of the zone are free: blocks that are in pieces, some of them on
+ * @pcp, are whole although nobody has put them together. Under zone->lock.
+ */
+static unsigned long czone_take_pieces(struct zone *zone, const struct list_head *pcp,
+				       struct czone_blocks *taken)
+{
+	unsigned long nr = 0;
+	unsigned int order, type;
+	struct page *page;
+	long free = 0;
+
+	for (order = 0; order < CZONE_BLOCK_ORDER; order++) {
+		struct free_area *area = &zone->free_area[order];
+
+		if (!area->nr_free)
+			continue;
+		for (type = 0; type < MIGRATE_TYPES; type++) {
+			list_for_each_entry(page, &area->free_list[type], buddy_list) {
+				czone_take_page(page);
+				nr += czone_mark_taken(page, taken);
+			}
+			INIT_LIST_HEAD(&area->free_list[type]);
+		}
+		free += area->nr_free << order;
+		area->nr_free = 0;
+	}
+	for (type = 0; type < NR_PCP_LISTS; type++)
+		list_for_each_entry(page, &pcp[type], pcp_list)
+			nr += czone_mark_taken(page, taken);
+	__mod_zone_page_state(zone, NR_FREE_PAGES, -free);
+	return nr;
+}
+
+/*
+ * Blocks in pieces, as long as no page of the zone is in use. The usual way, to
+ * drain the per-cpu lists and let the buddy allocator merge, costs more than all
+ * the rest of a destroy.
+ */
+static unsigned long czone_take_broken_blocks(struct zone *zone, struct czone_blocks *taken)
+{
+	struct list_head pcp[NR_PCP_LISTS];
+	unsigned long flags, nr = 0, nr_pcp = 0;
+	int i, cpu;
+
+	if (!czone_all_free(zone))
+		return 0;
+	for (i = 0; i < NR_PCP_LISTS; i++)
+		INIT_LIST_HEAD(&pcp[i]);
+	for_each_possible_cpu(cpu)
+		nr_pcp += czone_take_pcp(per_cpu_ptr(zone->per_cpu_pageset, cpu), pcp);
+
+	spin_lock_irqsave(&zone->lock, flags);
+	if (zone_page_state(zone, NR_FREE_PAGES) + nr_pcp == zone_managed_pages(zone))
+		nr = czone_take_pieces(zone, pcp, taken);
+	else	/* somebody was quicker */
+		czone_putback_pcp(pcp);
+	spin_unlock_irqrestore(&zone->lock, flags);
+	return nr;
+}
+
+/**
+ * czone_take_free_blocks - take all free blocks of a zone off its lists
+ * @zone: nobody can allocate from it any more
+ * @taken: gets their bits
+ *
+ * Return: how many.
+ */
+unsigned long czone_take_free_blocks(struct zone *zone, struct czone_blocks *taken)
+{
+	struct free_area *area = &zone->free_area[CZONE_BLOCK_ORDER];
+	unsigned long flags, nr = czone_take_broken_blocks(zone, taken);
+	unsigned int type;
+	struct page *page;
+	long n;
+
+	for (type = 0; type < MIGRATE_TYPES; type++) {
+		do {
+			spin_lock_irqsave(&zone->lock, flags);
+			for (n = 0; n < CZONE_TAKE_BLOCKS; n++) {
+				page = list_first_entry_or_null(&area->free_list[type],
+								struct page, buddy_list);
+				if (!page)
+					break;
+				list_del(&page->buddy_list);
+				czone_take_page(page);
+				czone_mark_taken(page, taken);
+			}
+			area->nr_free -= n;
+			__mod_zone_page_state(zone, NR_FREE_PAGES, -(n << CZONE_BLOCK_ORDER));
+			spin_unlock_irqrestore(&zone->lock, flags);
+			nr += n;
+			cond_resched();
+		} while (n == CZONE_TAKE_BLOCKS);
+	}
+	return nr;
 }
 
 bool czone_has_pcps(int cpu)

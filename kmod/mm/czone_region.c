@@ -95,6 +95,12 @@ static struct czone_section *czone_block_section(unsigned long block)
 	return czone_section_at(block / CZONE_SECTION_BLOCKS);
 }
 
+/* Of the blocks from @block to before @end, those in the first one's section. */
+static unsigned long czone_in_section(unsigned long block, unsigned long end)
+{
+	return min(end - block, CZONE_SECTION_BLOCKS - block % CZONE_SECTION_BLOCKS);
+}
+
 /* What notifiers of memory hotplug expect to be held; no other hotplug, either. */
 static void czone_notify_begin(void)
 {
@@ -453,25 +459,44 @@ static void czone_account_blocks(struct czone *cz, long nr)
 	czone_zone_resized(cz);
 }
 
+/* Blocks from @block to before @end, none of whose pages is on a list, become free. */
+static void czone_fill_run(struct czone *cz, unsigned long block, unsigned long end, bool backed)
+{
+	struct free_area *area = &cz->zone.free_area[CZONE_BLOCK_ORDER];
+	struct list_head *list = &area->free_list[MIGRATE_MOVABLE];
+	struct page *page = pfn_to_page(czone_block_pfn(block));
+	long nr = end - block;
+
+	for (; block < end; block++, page += CZONE_BLOCK_PAGES) {
+		set_page_private(page, CZONE_BLOCK_ORDER);
+		__SetPageBuddy(page);
+		if (backed && czone_any_backed(page, CZONE_BLOCK_ORDER))
+			list_add(&page->buddy_list, list);
+		else
+			list_add_tail(&page->buddy_list, list);
+	}
+	area->nr_free += nr;
+	__mod_zone_page_state(&cz->zone, NR_FREE_PAGES, nr << CZONE_BLOCK_ORDER);
+}
+
+/*
+ * What __free_one_page() does for each, but there is nothing to merge with, and
+ * pageblocks without an owner are movable.
+ */
 static void czone_fill(struct czone *cz, const struct czone_blocks *blocks)
 {
-	struct zone *zone = &cz->zone;
-	unsigned long block, flags;
-	unsigned int budget = 0;
+	bool backed = atomic_long_read(&cz->nr_backed);
+	unsigned long start, end, next, flags;
 
-	spin_lock_irqsave(&zone->lock, flags);
-	for_each_block_in(blocks, block) {
-		struct page *page = pfn_to_page(czone_block_pfn(block));
-
-		if (++budget > CZONE_FILL_BLOCKS) {
-			budget = 0;
-			spin_unlock_irqrestore(&zone->lock, flags);
+	for_each_run_in(blocks, start, end) {
+		for (; start < end; start = next) {
+			next = min(end, start + CZONE_FILL_BLOCKS);
+			spin_lock_irqsave(&cz->zone.lock, flags);
+			czone_fill_run(cz, start, next, backed);
+			spin_unlock_irqrestore(&cz->zone.lock, flags);
 			cond_resched();
-			spin_lock_irqsave(&zone->lock, flags);
 		}
-		__putback_isolated_page(page, CZONE_BLOCK_ORDER, get_pageblock_migratetype(page));
 	}
-	spin_unlock_irqrestore(&zone->lock, flags);
 }
 
 /* Choose @nr free blocks for @cz: next to its last one, or in one run, or so. */
@@ -512,24 +537,49 @@ unsigned long czone_pool_backed(void)
 	return czone_park ? atomic_long_read(&czone_park->nr_backed) : 0;
 }
 
-/* The host has taken what was behind these pages, which nobody owns. Any context. */
-void czone_pool_taken(unsigned long pfn, unsigned long nr)
+/* The host has taken what was behind so many pages that nobody owns. Any context. */
+void czone_pool_taken(unsigned long backed)
 {
-	atomic_long_sub(czone_pages_taken(pfn, nr), &czone_park->nr_backed);
+	atomic_long_sub(backed, &czone_park->nr_backed);
 }
 
-static void czone_move_backed(struct czone *from, struct czone *to,
-			      const struct czone_blocks *blocks)
+/* Returns how many pages these are. */
+static unsigned long czone_move_backed(struct czone *from, struct czone *to,
+				       const struct czone_blocks *blocks)
 {
-	unsigned long block, nr = 0;
+	unsigned long start, end, nr = 0;
 
 	/* Most often there is nothing behind the pool. */
 	if (!atomic_long_read(&from->nr_backed))
-		return;
-	for_each_block_in(blocks, block)
-		nr += czone_weigh_backed(czone_block_pfn(block), CZONE_BLOCK_PAGES);
+		return 0;
+	for_each_run_in(blocks, start, end)
+		nr += czone_weigh_backed(czone_block_pfn(start),
+					 (end - start) << CZONE_BLOCK_ORDER);
 	atomic_long_sub(nr, &from->nr_backed);
 	atomic_long_add(nr, &to->nr_backed);
+	return nr;
+}
+
+static int czone_run_online(unsigned long block, unsigned long end)
+{
+	int ret = 0;
+
+	for (; block < end && !ret; block += czone_in_section(block, end))
+		ret = czone_section_online(block / CZONE_SECTION_BLOCKS);
+	return ret;
+}
+
+/* Under czone_lock. */
+static void czone_give_run(struct czone *cz, unsigned long block, unsigned long end)
+{
+	unsigned long nr, at = block;
+
+	for (; at < end; at += nr) {
+		nr = czone_in_section(at, end);
+		czone_block_section(at)->nr_blocks += nr;
+	}
+	for (; block < end; block++)
+		WRITE_ONCE(czone_map[block], &cz->zone);
 }
 
 /*
@@ -564,7 +614,7 @@ struct czone_blocks *czone_removal(struct czone *cz)
 int czone_add_blocks(struct czone *cz, unsigned long nr)
 {
 	struct czone_blocks mine = { .first = czone_pool.used.first, .nr = czone_pool.used.nr };
-	unsigned long block, first, end;
+	unsigned long start, stop, first, end;
 	int ret;
 
 	lockdep_assert_held(&czone_lock);
@@ -584,73 +634,106 @@ int czone_add_blocks(struct czone *cz, unsigned long nr)
 	ret = czone_reserve_removal(cz, end - first);
 	if (ret)
 		goto free;
-	for_each_block_in(&mine, block) {
-		ret = czone_section_online(block / CZONE_SECTION_BLOCKS);
+	for_each_run_in(&mine, start, stop) {
+		ret = czone_run_online(start, stop);
 		if (ret)
 			goto free;
 	}
 
-	for_each_block_in(&mine, block) {
-		czone_block_section(block)->nr_blocks++;
-		WRITE_ONCE(czone_map[block], &cz->zone);
-	}
+	for_each_run_in(&mine, start, stop)
+		czone_give_run(cz, start, stop);
 	czone_move_backed(czone_park, cz, &mine);
 	czone_set_span(cz, first, end);
 	czone_account_blocks(cz, nr);
 	czone_fill(cz, &mine);
 	goto out;
 free:
-	for_each_block_in(&mine, block)
-		czone_free_blocks(block, 1);
+	for_each_run_in(&mine, start, stop)
+		czone_free_blocks(start, stop - start);
 out:
 	bitmap_free(mine.bits);
 	return ret;
 }
 
-/*
- * The zone loses blocks, none of whose pages is on a list or in use. They stay
- * taken until czone_free_blocks(). Under czone_lock.
- */
-void czone_drop_blocks(struct czone *cz, const struct czone_blocks *blocks)
+/* Returns whether one of the sections has no zone any more. Under czone_lock. */
+static bool czone_park_run(unsigned long block, unsigned long end)
 {
-	unsigned long block, nr = 0;
+	unsigned long nr, at = block;
 	bool emptied = false;
 
-	lockdep_assert_held(&czone_lock);
-	for_each_block_in(blocks, block) {
-		struct czone_section *section = czone_block_section(block);
+	for (; at < end; at += nr) {
+		struct czone_section *section = czone_block_section(at);
 
-		WRITE_ONCE(czone_map[block], &czone_park->zone);
-		if (!--section->nr_blocks) {
+		nr = czone_in_section(at, end);
+		section->nr_blocks -= nr;
+		if (!section->nr_blocks) {
 			section->idle_since = jiffies;
 			emptied = true;
 		}
-		nr++;
+	}
+	for (; block < end; block++)
+		WRITE_ONCE(czone_map[block], &czone_park->zone);
+	return emptied;
+}
+
+/* The next owner believes that they are, see czone_fill(). */
+static void czone_make_movable(const struct czone_blocks *blocks)
+{
+	unsigned long start, end, pfn;
+
+	for_each_run_in(blocks, start, end)
+		for (pfn = czone_block_pfn(start); pfn < czone_block_pfn(end);
+		     pfn += pageblock_nr_pages)
+			set_pageblock_migratetype(pfn_to_page(pfn), MIGRATE_MOVABLE);
+}
+
+/*
+ * The zone loses blocks, none of whose pages is on a list or in use. They stay
+ * taken until czone_free_blocks(). Returns how many of their pages are backed.
+ * Under czone_lock.
+ */
+unsigned long czone_drop_blocks(struct czone *cz, const struct czone_blocks *blocks)
+{
+	unsigned long start, end, backed, nr = 0;
+	bool emptied = false;
+
+	lockdep_assert_held(&czone_lock);
+	/* Nothing else makes them anything but movable. */
+	if (cz->zone.nr_reserved_highatomic || page_group_by_mobility_disabled)
+		czone_make_movable(blocks);
+	for_each_run_in(blocks, start, end) {
+		emptied |= czone_park_run(start, end);
+		nr += end - start;
 	}
 	czone_account_blocks(cz, -(long)nr);
-	if (zone_managed_pages(&cz->zone))
-		czone_move_backed(cz, czone_park, blocks);
-	else	/* all of it, which needs no count */
-		atomic_long_add(atomic_long_xchg(&cz->nr_backed, 0), &czone_park->nr_backed);
+	if (zone_managed_pages(&cz->zone)) {
+		backed = czone_move_backed(cz, czone_park, blocks);
+	} else {	/* all of it, which needs no count */
+		backed = atomic_long_xchg(&cz->nr_backed, 0);
+		atomic_long_add(backed, &czone_park->nr_backed);
+	}
 	czone_narrow_span(cz);
 	if (emptied)
 		czone_sections_changed();
+	return backed;
 }
 
 /* Blocks that nobody owns may be had again. Any context. */
 void czone_free_blocks(unsigned long block, unsigned long nr)
 {
-	unsigned long flags;
+	unsigned long flags, n, end = block + nr;
 
 	spin_lock_irqsave(&czone_pool.lock, flags);
-	for (; nr; nr--, block++) {
+	for (; block < end; block += n) {
 		struct czone_section *section = czone_block_section(block);
+		unsigned long first = block % CZONE_SECTION_BLOCKS;
 
+		n = czone_in_section(block, end);
 		if (section->retiring) {
-			section->held |= 1U << (block % CZONE_SECTION_BLOCKS);
+			section->held |= GENMASK(first + n - 1, first);
 		} else {
-			__clear_bit(block - czone_pool.used.first, czone_pool.used.bits);
-			czone_pool.nr_free++;
+			bitmap_clear(czone_pool.used.bits, block - czone_pool.used.first, n);
+			czone_pool.nr_free += n;
 		}
 	}
 	spin_unlock_irqrestore(&czone_pool.lock, flags);

@@ -61,7 +61,7 @@ struct czone_slot {
 	struct zone *zone;		/* of CZONE_PAGES */
 	struct czone *cz;		/* whose memory, NULL for the VM's; a reference */
 	struct czone_request *req;	/* a reference */
-	unsigned long backed;		/* pages of CZONE_PAGES that were, when they left */
+	unsigned long backed;		/* pages that were, when they left; not of CZONE_MEMMAP */
 };
 
 static DECLARE_RWSEM(czone_transport_lock);
@@ -304,21 +304,29 @@ static void czone_mark_reported(unsigned long pfn, unsigned long end)
 static void czone_pages_answered(struct czone_slot *slot, int status)
 {
 	struct zone *zone = slot->zone;
-	unsigned long flags, nr, pfn, taken = 0;
+	long backed = slot->backed;
+	unsigned long flags;
 	int i;
 
-	if (slot->cz && status)
-		atomic_long_add(slot->backed, &slot->cz->nr_backed);
 	for (i = 0; i < slot->batch.count; i++) {
-		pfn = PHYS_PFN(slot->batch.range[i].start);
-		nr = PHYS_PFN(slot->batch.range[i].size);
+		unsigned long pfn = PHYS_PFN(slot->batch.range[i].start);
+		unsigned long nr = PHYS_PFN(slot->batch.range[i].size);
 
-		if (!status && slot->cz)
-			taken += czone_pages_taken(pfn, nr);
-		else if (slot->cz)
-			czone_pages_not_taken(pfn, nr);
-		else
+		if (!slot->cz)
 			czone_boot_answered(pfn, nr, status);
+		else if (!status)	/* a neighbour's touch may have added to them meanwhile */
+			backed -= czone_pages_taken(pfn, nr);
+		else
+			czone_pages_not_taken(pfn, nr);
+	}
+	/* Before the last page is home: then the zone may go. */
+	if (slot->cz)
+		atomic_long_add(backed, &slot->cz->nr_backed);
+
+	for (i = 0; i < slot->batch.count; i++) {
+		unsigned long pfn = PHYS_PFN(slot->batch.range[i].start);
+		unsigned long nr = PHYS_PFN(slot->batch.range[i].size);
+
 		spin_lock_irqsave(&zone->lock, flags);
 		czone_putback(zone, pfn, nr);
 		if (slot->cz) {
@@ -329,12 +337,8 @@ static void czone_pages_answered(struct czone_slot *slot, int status)
 		}
 		spin_unlock_irqrestore(&zone->lock, flags);
 	}
-	if (slot->cz) {
-		/* A neighbour's touch may have added to them meanwhile. */
-		if (!status)
-			atomic_long_sub(taken - slot->backed, &slot->cz->nr_backed);
+	if (slot->cz)
 		wake_up_all(&slot->cz->wait);
-	}
 }
 
 static void czone_blocks_answered(struct czone_slot *slot, int status)
@@ -346,11 +350,13 @@ static void czone_blocks_answered(struct czone_slot *slot, int status)
 		unsigned long nr = PHYS_PFN(slot->batch.range[i].size);
 
 		if (!status)
-			czone_pool_taken(pfn, nr);
+			czone_blocks_taken(pfn, nr);
 		else
 			czone_pages_not_taken(pfn, nr);
 		czone_free_blocks(czone_pfn_block(pfn), nr >> CZONE_BLOCK_ORDER);
 	}
+	if (!status)
+		czone_pool_taken(slot->backed);
 }
 
 static void czone_memmap_answered(struct czone_slot *slot, int status)
@@ -585,17 +591,21 @@ static void czone_giver_end(struct czone_giver *giver)
 		czone_slot_submit(giver->slot);
 }
 
+/* Blocks without an owner; @backed of their pages are. */
 static void czone_giver_add_blocks(struct czone_giver *giver, unsigned long block,
-				   unsigned long nr)
+				   unsigned long nr, unsigned long backed)
 {
 	unsigned long pfn = czone_block_pfn(block), pages = nr << CZONE_BLOCK_ORDER;
 
-	if (!czone_have_transport() || !czone_range_backed(pfn, pages)) {
+	VM_WARN_ON_ONCE(backed != czone_weigh_backed(pfn, pages));
+	if (!backed || !czone_have_transport()) {
 		czone_free_blocks(block, nr);
 		return;
 	}
-	/* Nobody owns them: the bits stay until the host has done it. */
-	if (!czone_giver_add(giver, pfn, pages)) {
+	/* The bits stay until the host has done it. */
+	if (czone_giver_add(giver, pfn, pages)) {
+		giver->slot->backed += backed;
+	} else {
 		/* The host has not heard of it. */
 		cmpxchg(&giver->req->error, 0, -ETIMEDOUT);
 		czone_free_blocks(block, nr);
@@ -603,17 +613,25 @@ static void czone_giver_add_blocks(struct czone_giver *giver, unsigned long bloc
 }
 
 /*
- * Blocks that were @cz's: one range per run, back in the pool once the host has
- * answered. Runs that the host has nothing behind it need not hear of.
+ * Blocks that were @cz's, with @backed pages: one range per run, back in the pool
+ * once the host has answered. Runs that the host has nothing behind it need not
+ * hear of. What all the others do not have is the last one's: most often there
+ * is but one run, and nothing to count.
  */
 void czone_give_blocks(struct czone_request *req, struct czone *cz,
-		       const struct czone_blocks *blocks)
+		       const struct czone_blocks *blocks, unsigned long backed)
 {
 	struct czone_giver giver = { .req = req, .kind = CZONE_BLOCKS, .cz = cz };
-	unsigned long start, end;
+	unsigned long start, end, part;
 
-	for_each_set_bitrange(start, end, blocks->bits, blocks->nr)
-		czone_giver_add_blocks(&giver, blocks->first + start, end - start);
+	for_each_run_in(blocks, start, end) {
+		part = backed;
+		if (backed && czone_blocks_next(blocks, end) < blocks->first + blocks->nr)
+			part = czone_weigh_backed(czone_block_pfn(start),
+						  (end - start) << CZONE_BLOCK_ORDER);
+		czone_giver_add_blocks(&giver, start, end - start, part);
+		backed -= part;
+	}
 	czone_giver_end(&giver);
 }
 
@@ -644,7 +662,9 @@ void czone_give_pool(struct czone_request *req)
 		block = czone_hold_backed_run(block, &len);
 		if (!len)
 			break;
-		czone_giver_add_blocks(&giver, block, len);
+		czone_giver_add_blocks(&giver, block, len,
+				       czone_weigh_backed(czone_block_pfn(block),
+							  len << CZONE_BLOCK_ORDER));
 		block += len;
 		if (czone_request_expired(req))
 			break;
@@ -795,7 +815,10 @@ int czone_give_boot(struct czone_request *req, u64 bytes)
  * Transports
  */
 
-/* With larger host pages, more is backed than what was touched. */
+/*
+ * With larger host pages, more is backed than what was touched. No batch is under
+ * way, see czone_blocks_taken().
+ */
 static void czone_round_backed(unsigned int order)
 {
 	unsigned long pfn, nr = 1UL << order;
@@ -853,6 +876,10 @@ int czone_register_transport(struct czone_transport *t)
 	czone_report_order = max(t->report_shift, PAGE_SHIFT) - PAGE_SHIFT;
 	czone_zeroes = t->zeroes;
 	WRITE_ONCE(czone_backing_order, max(t->backing_shift, PAGE_SHIFT) - PAGE_SHIFT);
+	if (!t->zeroes)
+		czone_forget_zeroes();
+	if (czone_backing_order)
+		czone_round_backed(czone_backing_order);
 	/* Who takes a page off a free list must clear its mark. */
 	static_branch_enable(&page_reporting_enabled);
 	WRITE_ONCE(czone_transport, t);
@@ -860,10 +887,6 @@ unlock:
 	up_write(&czone_transport_lock);
 	if (ret)
 		return ret;
-	if (!t->zeroes)
-		czone_forget_zeroes();
-	if (czone_backing_order)
-		czone_round_backed(czone_backing_order);
 	/* What the last one did not take. */
 	czone_sections_changed();
 	return 0;
