@@ -40,6 +40,9 @@ int cgroup_find_mount(const char *mountinfo, char *ret_path, size_t size)
 	size_t room = 0;
 	int r;
 
+	/* What procfs also says when it is short of memory for an inode. */
+	if (!file && errno == ENOENT)
+		file = fopen(mountinfo, "re");
 	if (!file)
 		return czone_fail(-errno, "%s: %s", mountinfo, strerror(errno));
 	/* ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [TAG...] - FSTYPE SOURCE OPTIONS */
