@@ -461,12 +461,11 @@ bool __czone_boot_allocated(struct page *page, unsigned int order, bool init);
 bool czone_any_backed(struct page *page, unsigned int order);
 bool czone_has_free_backed(struct zone *zone);
 void __czone_route(struct alloc_context *ac);
-bool __czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac);
+struct czone *__czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask,
+			    struct alloc_context *ac);
 void __czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
 			    struct alloc_context *ac);
 bool __czone_slowpath_end(struct alloc_context *ac, struct page *page);
-void __czone_count_spilled(struct alloc_context *ac, struct page *page,
-			   unsigned int order);
 unsigned long czone_try_to_free_pages(struct czone *cz, unsigned int order, gfp_t gfp);
 bool czone_out_of_memory(struct czone *cz, struct oom_control *oc);
 struct mem_cgroup *__czone_enter_swap(swp_entry_t entry);
@@ -504,9 +503,20 @@ static inline gfp_t czone_zero_gfp(void)
 	return czone_active() && READ_ONCE(czone_zeroes) ? __GFP_ZERO : 0;
 }
 
+/*
+ * The zone that serves a request, or NULL: a czone's zonelist is that zone alone.
+ * A field for it in every request would have to be cleared for all of them.
+ */
+static inline struct czone *czone_serving(const struct alloc_context *ac)
+{
+	struct zone *zone = zonelist_zone(ac->zonelist->_zonerefs);
+
+	return zone && zone->is_czone ? zone_to_czone(zone) : NULL;
+}
+
 static inline bool czone_strict(const struct alloc_context *ac)
 {
-	return czone_active() && ac->czone;
+	return czone_active() && czone_serving(ac);
 }
 
 static inline void czone_route(struct alloc_context *ac)
@@ -515,9 +525,11 @@ static inline void czone_route(struct alloc_context *ac)
 		__czone_route(ac);
 }
 
-static inline bool czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
+/* Returns the full zone if the request goes elsewhere now. */
+static inline struct czone *czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask,
+					struct alloc_context *ac)
 {
-	return czone_strict(ac) && __czone_spill(gfp, nid, nodemask, ac);
+	return czone_strict(ac) ? __czone_spill(gfp, nid, nodemask, ac) : NULL;
 }
 
 static inline void czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
@@ -532,28 +544,32 @@ static inline bool czone_slowpath_end(struct alloc_context *ac, struct page *pag
 	return czone_strict(ac) && __czone_slowpath_end(ac, page);
 }
 
-static inline void czone_count_spilled(struct alloc_context *ac, struct page *page,
-				       unsigned int order)
+static inline void czone_count_spilled(struct czone *full, unsigned int order)
 {
-	if (czone_active() && ac->spill_from)
-		__czone_count_spilled(ac, page, order);
+	atomic_long_add(1L << order, &full->nr_spilled);
 }
 
 /* Is the zone going away that this strict request waits for? */
 static inline bool czone_gone(const struct alloc_context *ac)
 {
-	return czone_strict(ac) && czone_closing(ac->czone);
+	return czone_strict(ac) && czone_closing(czone_serving(ac));
 }
 
 static inline unsigned long czone_reclaim_for(const struct alloc_context *ac, unsigned int order,
 					      gfp_t gfp)
 {
-	return czone_try_to_free_pages(ac->czone, order, gfp);
+	return czone_try_to_free_pages(czone_serving(ac), order, gfp);
 }
 
 static inline bool czone_oom_for(const struct alloc_context *ac, struct oom_control *oc)
 {
-	return czone_out_of_memory(ac->czone, oc);
+	return czone_out_of_memory(czone_serving(ac), oc);
+}
+
+/* Does one work on the memory of another? */
+static inline bool czone_is_foreign(struct mm_struct *mm)
+{
+	return czone_active() && (mm != current->mm || current->flags & PF_KTHREAD);
 }
 
 /* Allocate on behalf of whoever owns @src, which is isolated or locked. */
@@ -643,9 +659,10 @@ static inline void czone_route(struct alloc_context *ac)
 {
 }
 
-static inline bool czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
+static inline struct czone *czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask,
+					struct alloc_context *ac)
 {
-	return false;
+	return NULL;
 }
 
 static inline void czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
@@ -658,8 +675,7 @@ static inline bool czone_slowpath_end(struct alloc_context *ac, struct page *pag
 	return false;
 }
 
-static inline void czone_count_spilled(struct alloc_context *ac, struct page *page,
-				       unsigned int order)
+static inline void czone_count_spilled(struct czone *full, unsigned int order)
 {
 }
 
@@ -706,6 +722,11 @@ static inline bool czone_has_pcps(int cpu)
 
 static inline void czone_show_mem(void)
 {
+}
+
+static inline bool czone_is_foreign(struct mm_struct *mm)
+{
+	return false;
 }
 
 static inline struct mem_cgroup *czone_enter_folio(struct folio *src)

@@ -77,7 +77,6 @@ void __czone_route(struct alloc_context *ac)
 
 	if (!cz)
 		return;
-	ac->czone = cz;
 	ac->zonelist = (struct zonelist *)cz->zonelist;
 	ac->nodemask = NULL;
 	/* Dirty limits of the node must not keep a zone's pages unused. */
@@ -123,7 +122,6 @@ struct folio *__czone_alloc_shared(struct address_space *mapping, gfp_t gfp, uns
 
 static void czone_unroute(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
 {
-	ac->czone = NULL;
 	ac->zonelist = node_zonelist(nid, gfp);
 	ac->nodemask = nodemask;
 	ac->preferred_zoneref = first_zones_zonelist(ac->zonelist, ac->highest_zoneidx,
@@ -143,26 +141,20 @@ static void czone_tell_full(struct czone *cz)
 }
 
 /* A zone without memory left: may the request go elsewhere? */
-bool __czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask, struct alloc_context *ac)
+struct czone *__czone_spill(gfp_t gfp, int nid, nodemask_t *nodemask,
+			    struct alloc_context *ac)
 {
-	struct czone *cz = ac->czone;
+	struct czone *cz = czone_serving(ac);
 
 	czone_tell_full(cz);
 	/* A request that must not fail cannot be left to a full zone. */
 	if (!(cz->flags & CZONE_CREATE_SPILL) && !(gfp & __GFP_NOFAIL))
-		return false;
+		return NULL;
 
 	if (!nodemask && cpusets_enabled())
 		nodemask = &cpuset_current_mems_allowed;
 	czone_unroute(gfp, nid, nodemask, ac);
-	ac->spill_from = cz;
-	return true;
-}
-
-void __czone_count_spilled(struct alloc_context *ac, struct page *page, unsigned int order)
-{
-	if (page)
-		atomic_long_add(1L << order, &ac->spill_from->nr_spilled);
+	return cz;
 }
 
 /*
@@ -176,7 +168,7 @@ void __czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
 	/* The zone may have gone, or the task moved, while nothing held it. */
 	czone_unroute(gfp, nid, nodemask, ac);
 	__czone_route(ac);
-	cz = ac->czone;
+	cz = czone_serving(ac);
 	if (!cz)
 		return;
 
@@ -196,7 +188,7 @@ void __czone_slowpath_begin(gfp_t gfp, int nid, nodemask_t *nodemask,
 /* Returns true if the request must be routed and tried again. */
 bool __czone_slowpath_end(struct alloc_context *ac, struct page *page)
 {
-	struct czone *cz = ac->czone;
+	struct czone *cz = czone_serving(ac);
 	bool again = !page && czone_of_request() != cz;
 
 	if (atomic_dec_and_test(&cz->users) && czone_closing(cz))
@@ -467,8 +459,8 @@ static void czone_putback_pcp(struct list_head *list)
 	int i;
 
 	for (i = 0; i < NR_PCP_LISTS; i++) {
-		/* As order_to_pindex() puts them. */
-		order = i < NR_LOWORDER_PCP_LISTS ? i / MIGRATE_PCPTYPES : HPAGE_PMD_ORDER;
+		/* As order_to_pindex() puts them; the last are for huge pages. */
+		order = i < NR_LOWORDER_PCP_LISTS ? i / MIGRATE_PCPTYPES : pageblock_order;
 		list_for_each_entry_safe(page, next, &list[i], pcp_list)
 			__putback_isolated_page(page, order, get_pageblock_migratetype(page));
 	}
@@ -707,6 +699,8 @@ void czone_zone_reset(struct czone *cz)
 
 	zone->flags = 0;
 	zone->watermark_boost = 0;
+	zone->nr_reserved_highatomic = 0;
+	zone->nr_free_highatomic = 0;
 	memset(zone->_watermark, 0, sizeof(zone->_watermark));
 #ifdef CONFIG_COMPACTION
 	zone->compact_considered = 0;

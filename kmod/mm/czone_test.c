@@ -552,7 +552,7 @@ static void test_route(struct kunit *test)
 	struct zonelist *zonelist;
 	struct mem_cgroup *old;
 	int nid = first_online_node;
-	bool spills;
+	struct czone *full;
 
 	KUNIT_ASSERT_NOT_NULL(test, memcg);
 	KUNIT_ASSERT_NOT_NULL(test, cz);
@@ -571,18 +571,17 @@ static void test_route(struct kunit *test)
 	old = set_active_memcg(memcg);
 	czone_route(&routed);
 	spilled = routed;
-	spills = czone_spill(c->gfp, nid, NULL, &spilled);
+	full = czone_spill(c->gfp, nid, NULL, &spilled);
 	set_active_memcg(old);
 	static_branch_dec(&czone_key);
 
-	KUNIT_EXPECT_PTR_EQ(test, routed.czone, c->routed ? cz : NULL);
+	KUNIT_EXPECT_PTR_EQ(test, czone_serving(&routed), c->routed ? cz : NULL);
 	KUNIT_EXPECT_PTR_EQ(test, routed.zonelist,
 			    c->routed ? (struct zonelist *)cz->zonelist : zonelist);
 	KUNIT_EXPECT_EQ(test, routed.spread_dirty_pages, !c->routed);
-	KUNIT_EXPECT_EQ(test, spills, c->spills);
-	if (spills) {
-		KUNIT_EXPECT_NULL(test, spilled.czone);
-		KUNIT_EXPECT_PTR_EQ(test, spilled.spill_from, cz);
+	KUNIT_EXPECT_PTR_EQ(test, full, c->spills ? cz : NULL);
+	if (full) {
+		KUNIT_EXPECT_NULL(test, czone_serving(&spilled));
 		KUNIT_EXPECT_PTR_EQ(test, spilled.zonelist, zonelist);
 		KUNIT_EXPECT_NOT_NULL(test, zonelist_zone(spilled.preferred_zoneref));
 	}
