@@ -38,7 +38,7 @@ def test_kunit(microvm):
 
 def test_each_allocation_fails(microvm):
     """No request loses anything, whichever of its allocations fails."""
-    text = microvm.guest.run("stress faults", limit=300)
+    text = microvm.guest.run("stress faults", limit=600)
     print(text)
     assert text.endswith("ok\n")
 
