@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A microVM under test: libczone on the host, a shell in the guest, and its log."""
+import base64
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ import time
 import czone
 
 MIB = 1 << 20
+COVERAGE = os.environ.get("CZONE_COVERAGE")    # where script/coverage collects what guests counted
 STEP_S = 120  # limit of one step in the guest
 
 # Lines of a kernel log that no test may leave behind.
@@ -151,6 +153,8 @@ class MicroVM:
             f.truncate(512 * MIB)
         env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
         subprocess.run(["mke2fs", "-q", "-F", "-t", "ext2", str(scratch)], check=True, env=env)
+        if COVERAGE:
+            cmdline += " GCOV_PREFIX=/run/gcov"     # init's environment, and that of all that it starts
         if pool_dir:
             options.update(pool_backing=1, pool_dir=pool_dir)
         self.vm = None
@@ -165,6 +169,16 @@ class MicroVM:
         except BaseException:
             self._end()
             raise
+
+    def _keep_coverage(self):
+        """What the programs of the guest counted, as one archive for script/coverage."""
+        try:
+            status, text = self.guest.run("[ -d /run/gcov ] && tar -c -C /run/gcov . | gzip | base64", check=False)
+        except OSError:
+            return      # the test has ended this VM
+        if not status:
+            path = pathlib.Path(COVERAGE) / f"{os.getpid()}-{self.name}.tar.gz"
+            path.write_bytes(base64.b64decode(text))
 
     def _end(self):
         if self.vm:
@@ -212,6 +226,8 @@ class MicroVM:
     def __exit__(self, *exc):
         try:
             if exc[0] is None:
+                if COVERAGE:
+                    self._keep_coverage()
                 self.check_log()
             else:
                 print("console:\n" + self.console()[-6000:])
