@@ -110,6 +110,9 @@ class Run:
             if shown(r["spread"][0], r["unit"])[1] != unit or shown(r["spread"][1], r["unit"])[1] != unit:
                 low, high = (" ".join(shown(v, r["unit"])) for v in r["spread"])
             spread = f"{low} .. {high}" if r["runs"] > 1 else ""
+            if goal:
+                relation, limit = goal.split()
+                goal = f"{relation} {shown(float(limit), r['unit'])[0]}"
             rows.append([f"`{r['name']}`", f"{value} {unit}".replace(" ratio", ""), spread,
                          str(r["runs"]), f"{goal} {verdict}".strip()])
         return table(["result", "median", "least .. greatest", "runs", "goal"], rows)

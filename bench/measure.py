@@ -54,7 +54,7 @@ class Bench:
         else:
             value, runs, spread = median(values), len(values), [min(values), max(values)]
         if goal is not None:
-            conditions["goal"] = f"{goal[0]} {goal[1]:.4g}"
+            conditions["goal"] = f"{goal[0]} {goal[1]:.10g}"
         self.results.append({"name": name, "value": value, "unit": unit, "spread": spread,
                              "runs": runs, "conditions": conditions})
         verdict = ""

@@ -28,7 +28,7 @@ SECONDS = {
     "azure_replay": (540, 160), "azure_sim": (180, 20), "return_methods": (600, 60),
     "scale": (120, 40), "functions": (150, 60), "many_vms": (60, 40), "vm_cost": (30, 20)}
 OTHER = 60, 30
-LIMIT = 3
+LIMIT = 6
 TERM_S = 20     # until a measurement that was told to end is killed
 
 
@@ -127,7 +127,7 @@ def main():
         slower = min(4, max(0.5, spent / done)) if done else 1
         print(f"== {name} ({i + 1} of {len(names)}; {spent / 60:.0f} min so far, "
               f"about {left * slower / 60:.0f} left)", flush=True)
-        limit = LIMIT * max(weights[i], 60)
+        limit = max(600, LIMIT * weights[i])
         if args.minutes:
             limit = max(0, min(limit, args.minutes * 60 - spent))
         rows, why = measure(name, options, limit)
