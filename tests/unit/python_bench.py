@@ -331,7 +331,7 @@ class Several(unittest.TestCase):
 
     def test_one_that_hangs_is_ended_with_all_that_it_started(self):
         pid = self.here / "pid"
-        self.options = "--minutes", "0.1"
+        self.options = "--minutes", "0.25"
         status, rows, _ = self.run_all(
             a=f"add('x'); p = subprocess.Popen(['sleep', '600']); "
               f"pathlib.Path('{pid}').write_text(str(p.pid)); time.sleep(600)")
