@@ -63,6 +63,12 @@ def maps(microvm):
     maps.close()
 
 
+def unknown(microvm):
+    """Pages that the host may have without the guest's knowledge after a reclaim under load: on pages of 2 MiB
+    a touch while the rest of its host page goes back may bring back all of it (docs/kernel.md)."""
+    return 8 * 512 if microvm.huge else 0
+
+
 def zero_check(container, kind, mib, seconds, seed):
     """A line that runs zero-check in a container's cgroup."""
     return (f"sh -c 'echo $$ > /sys/fs/cgroup{container.cgroup}/cgroup.procs; "
@@ -95,7 +101,13 @@ class Checkers:
         assert all(checked), texts
         return [int(m.group(1)) for m in checked]
 
-    def remove(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """Leave nothing to the tests that follow, whatever has failed."""
+        host_refuses(0)
+        self.microvm.guest.run("killall -q -9 zero-check; while pidof zero-check; do sleep 0.1; done", check=False)
         for c in self.zones:
             c.zone.destroy()
             c.remove()
@@ -133,87 +145,85 @@ def test_the_maps_are_the_same_at_rest(microvm, maps):
 
 def test_the_maps_are_the_same_under_load(microvm, maps):
     """Between two readings of the guest's map: pages that no report touched did not change."""
-    checkers = Checkers(microvm, ["anon", "thp", "shm"], 2 * LOAD_S)
-    rounds = {False: 0, True: 0}
-    end = time.monotonic() + 2 * LOAD_S
-    while time.monotonic() < end - 2 and checkers.running():
-        reclaim = end - time.monotonic() < LOAD_S
-        before = microvm.vm.stats().returned + sum(c.zone.stats().returned for c in checkers.zones)
-        first = maps.backed()
-        if reclaim:
-            for c in checkers.zones:
-                c.zone.reclaim()
-        host = maps.host()
-        second = maps.backed()
-        after = microvm.vm.stats().returned + sum(c.zone.stats().returned for c in checkers.zones)
-        # A page between its allocation and its first byte: one folio of each process at most.
-        moving = 3 * 512
-        # A page that is backed twice and was not in between went to the host in between.
-        flipped = (after - before) // PAGE
-        assert reclaim or not flipped
-        assert (first & second & ~host).bit_count() <= moving + flipped
-        assert (host & ~first & ~second).bit_count() <= flipped
-        rounds[reclaim] += 1
-    print(f"{rounds[False]} comparisons without reclaim, {rounds[True]} with")
-    assert rounds[False] >= 2 and rounds[True] >= 2
-    print("pages checked:", checkers.finish())
+    with Checkers(microvm, ["anon", "thp", "shm"], 2 * LOAD_S) as checkers:
+        rounds = {False: 0, True: 0}
+        end = time.monotonic() + 2 * LOAD_S
+        while time.monotonic() < end - 2 and checkers.running():
+            reclaim = end - time.monotonic() < LOAD_S
+            before = microvm.vm.stats().returned + sum(c.zone.stats().returned for c in checkers.zones)
+            first = maps.backed()
+            if reclaim:
+                for c in checkers.zones:
+                    c.zone.reclaim()
+            host = maps.host()
+            second = maps.backed()
+            after = microvm.vm.stats().returned + sum(c.zone.stats().returned for c in checkers.zones)
+            # A page between its allocation and its first byte: one folio of each process at most.
+            moving = 3 * 512
+            # A page that is backed twice and was not in between went to the host in between.
+            flipped = (after - before) // PAGE
+            assert reclaim or not flipped
+            assert (first & second & ~host).bit_count() <= moving + flipped
+            assert (host & ~first & ~second).bit_count() <= flipped
+            rounds[reclaim] += 1
+        print(f"{rounds[False]} comparisons without reclaim, {rounds[True]} with")
+        assert rounds[False] >= 2 and rounds[True] >= 2
+        print("pages checked:", checkers.finish())
+        maps.check_same(more=unknown(microvm))
     maps.check_same()
-    checkers.remove()
 
 
 def test_counters_add_up_at_any_moment(microvm):
-    checkers = Checkers(microvm, ["anon", "thp", "shm", "anon"], LOAD_S)
-    polls = 0
-    while checkers.running():
+    with Checkers(microvm, ["anon", "thp", "shm", "anon"], LOAD_S) as checkers:
+        polls = 0
+        while checkers.running():
+            for c in checkers.zones:
+                s = c.zone.stats()
+                polls += 1
+                assert s.size == 48 * MIB
+                assert s.used + s.free_backed + s.free_unbacked == s.size, s
+                if polls % 8 == 0:
+                    c.zone.reclaim(2 * MIB)
+        checkers.finish()
         for c in checkers.zones:
             s = c.zone.stats()
-            polls += 1
-            assert s.size == 48 * MIB
-            assert s.used + s.free_backed + s.free_unbacked == s.size, s
-            if polls % 8 == 0:
-                c.zone.reclaim(2 * MIB)
-    checkers.finish()
-    for c in checkers.zones:
-        s = c.zone.stats()
-        assert s.used + s.free_backed == s.host_resident, s
-    print(f"{polls} polls")
-    assert polls >= 20
-    checkers.remove()
+            assert 0 <= s.host_resident - s.used - s.free_backed <= unknown(microvm) * PAGE, s
+        print(f"{polls} polls")
+        assert polls >= 20
 
 
 def test_new_memory_is_zero_whatever_was_there(microvm, maps):
     """Zones come and go over the same blocks, all is reclaimed all the time, and the host refuses some of it."""
-    checkers = Checkers(microvm, ["anon", "thp", "shm", "anon", "thp"], 2 * LOAD_S, mib=16)
-    refused = returned = turns = 0
-    while checkers.running():
-        host_refuses(3 if turns % 4 == 1 else 0)
-        for c in checkers.zones:
+    with Checkers(microvm, ["anon", "thp", "shm", "anon", "thp"], 2 * LOAD_S, mib=16) as checkers:
+        refused = returned = turns = 0
+        while checkers.running():
+            host_refuses(3 if turns % 4 == 1 else 0)
+            for c in checkers.zones:
+                try:
+                    returned += c.zone.reclaim()
+                except czone.Error:
+                    refused += 1
+            dirty = Container(microvm, f"dirty{turns}", 32 * MIB).workload(anon=24, thp=turns % 2)
+            dirty.wait("ready")
+            dirty.stop()
+            dirty.remove()
             try:
-                returned += c.zone.reclaim()
+                dirty.zone.destroy()
             except czone.Error:
                 refused += 1
-        dirty = Container(microvm, f"dirty{turns}", 32 * MIB).workload(anon=24, thp=turns % 2)
-        dirty.wait("ready")
-        dirty.stop()
-        dirty.remove()
-        try:
-            dirty.zone.destroy()
-        except czone.Error:
-            refused += 1
-        # over the same blocks
-        after = Container(microvm, f"after{turns}", 32 * MIB)
-        assert re.fullmatch(r"checked pages=\d+\n", microvm.guest.run(zero_check(after, "anon", 16, 1, turns)))
-        after.remove()
-        try:
-            after.zone.destroy()
-        except czone.Error:
-            refused += 1
-        turns += 1
-    host_refuses(0)
-    print(f"{turns} turns, {returned // PAGE} pages returned, {refused} refusals,",
-          "pages checked:", checkers.finish())
-    assert refused and returned and turns >= 3
-    checkers.remove()
+            # over the same blocks
+            after = Container(microvm, f"after{turns}", 32 * MIB)
+            assert re.fullmatch(r"checked pages=\d+\n", microvm.guest.run(zero_check(after, "anon", 16, 1, turns)))
+            after.remove()
+            try:
+                after.zone.destroy()
+            except czone.Error:
+                refused += 1
+            turns += 1
+        host_refuses(0)
+        print(f"{turns} turns, {returned // PAGE} pages returned, {refused} refusals,",
+              "pages checked:", checkers.finish())
+        assert refused and returned and turns >= 3
     microvm.vm.reclaim()
     maps.check_same()
 
