@@ -511,6 +511,8 @@ Test(idle, hands_on_what_was_asked_for, .init = host, .fini = end)
 	cr_assert_eq(czone_set_idle_return(zone, NULL), 0, "NULL is off");
 	cr_assert_eq(fake.delay_ms, 0);
 	cr_assert_eq(fake.bytes, 0);
+	fake.idle_error = -EBUSY;
+	refused(czone_set_idle_return(zone, &opts), -EBUSY, "cannot set");
 	cr_assert_eq(czone_destroy(zone, 0, 0, NULL), 0);
 	refused(czone_set_idle_return(zone, NULL), -ENOENT, "destroyed");
 	czone_unref(zone);
@@ -539,6 +541,13 @@ Test(pool, grows_as_it_was_asked_to, .init = host, .fini = end)
 Test(pool, is_not_the_guests_to_make_larger, .init = guest, .fini = end)
 {
 	refused(czone_pool_grow(vm, CZONE_POOL_STEP, 0), -EOPNOTSUPP, "host");
+}
+
+Test(host, knows_what_a_guest_does_not, .init = guest, .fini = end)
+{
+	refused(czone_set_target(vm, MIB, NULL, NULL), -EOPNOTSUPP, "a guest does not know");
+	refused(czone_set_quota(vm, NULL), -EOPNOTSUPP, "host");
+	refused(czone_audit(vm, NULL, NULL), -EOPNOTSUPP, "a guest does not know");
 }
 
 /* ---- destroy */

@@ -429,6 +429,7 @@ Test(target, takes_cache_only_when_free_memory_does_not_do, .init = open_vm, .fi
 	struct czone_target_opts opts = CZONE_INIT(opts);
 	struct czone_create_opts create = CZONE_INIT(create);
 	struct czone_vm_stats stats = CZONE_INIT(stats);
+	struct outcome o = { 0 };
 	czone_test_task *task;
 	czone *zone;
 	uint64_t actual;
@@ -461,6 +462,8 @@ Test(target, takes_cache_only_when_free_memory_does_not_do, .init = open_vm, .fi
 	cr_assert_eq(czone_set_target(NULL, 0, NULL, NULL), -EINVAL);
 	cr_assert_eq(czone_vm_stop(vm), 0);
 	cr_assert_eq(czone_set_target(vm, 0, NULL, NULL), -ESHUTDOWN);
+	cr_assert_eq(czone_vm_stats_async(vm, &stats, note, &o, NULL), 0);
+	cr_assert_eq(dispatched(&o), -ESHUTDOWN);
 	czone_test_exit(task);
 	czone_unref(zone);
 }

@@ -3,6 +3,7 @@
 #include <czone.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <libvirt/libvirt.h>
 #include <libxml/parser.h>
 #include <libxml/xpath.h>
 #include <libxml/xpathInternals.h>
@@ -257,6 +258,26 @@ Test(domain, arguments)
 	cr_assert_null(vm);
 }
 
+Test(domain, what_keeps_a_vm_from_starting)
+{
+	struct czone_vm_opts opts = options();
+	czone_vm *vm = NULL;
+	char path[200];
+
+	opts.kernel = "/dev/null";
+	opts.emulator = "/nonexistent/qemu";
+	refused(czone_vm_start(&opts, &vm), -ENOEXEC, "/nonexistent/qemu");
+	opts.emulator = "/bin/true";
+	opts.uri = "nonsense://";
+	refused(czone_vm_start(&opts, &vm), -EIO, "nonsense");
+	opts.uri = NULL;
+	snprintf(path, sizeof(path), "%s/%0100d", dir, 0);
+	opts.state_dir = path;
+	refused(czone_vm_start(&opts, &vm), -ENAMETOOLONG, "too long");
+	rmdir(path);
+	cr_assert_null(vm);
+}
+
 Test(domain, to_attach_to_needs_a_name_and_a_place)
 {
 	struct czone_vm_opts opts = CZONE_INIT(opts);
@@ -274,6 +295,22 @@ Test(domain, to_attach_to_needs_a_name_and_a_place)
 	opts.name = "test";
 	refused(czone_vm_attach(&opts, &vm), -ENOENT, "no czone device");
 	refused(czone_vm_attach(&opts, NULL), -EINVAL, "ret_vm");
+}
+
+Test(domain, of_the_caller_s_without_a_device)
+{
+	virConnectPtr connect = virConnectOpen("test:///default");
+	virDomainPtr domain;
+	czone_vm *vm = NULL;
+
+	cr_assert_not_null(connect);
+	domain = virDomainLookupByName(connect, "test");
+	cr_assert_not_null(domain);
+	refused(czone_open_domain(domain, NULL, &vm), -ENOENT, "no czone device");
+	cr_assert_eq(virDomainDestroy(domain), 0);
+	refused(czone_open_domain(domain, NULL, &vm), -ENOENT, "does not run");
+	virDomainFree(domain);
+	virConnectClose(connect);
 }
 
 Test(domain, a_socket_to_serve)

@@ -140,6 +140,8 @@ static int fake_set_idle(struct czone_vm *vm, uint32_t id, uint32_t delay_ms, ui
 
 	if (!exists(fake, id))
 		return done(fake, absent(id));
+	if (fake->idle_error)
+		return done(fake, czone_fail(fake->idle_error, "cannot set"));
 	fake->delay_ms = delay_ms;
 	fake->bytes = floor;
 	fake->timeout_ms = timeout_ms;

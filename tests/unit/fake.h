@@ -18,7 +18,7 @@ struct fake {
 	bool closed;
 
 	/* what the next calls of this kind return, 0: do it */
-	int attach_error, destroy_error, reclaim_error, stats_error, next_error;
+	int attach_error, destroy_error, reclaim_error, stats_error, next_error, idle_error;
 	uint32_t next_answer;		/* always this one, right or wrong; 0: the right one */
 
 	/* what was asked last */

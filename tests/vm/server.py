@@ -35,7 +35,7 @@ def serve(how, directory, options):
             initrd=image / "initrd.gz", disks=[f"ro:{image}/rootfs.img"],
             channel=directory + "/exec", cmdline="loglevel=7", **{"pool_bytes": 2 << 30, **options})
     else:
-        vm = czone.VM.attach(state_dir=directory, name="vm", timeout=30)
+        vm = czone.VM.attach(state_dir=directory, name="vm", **{"timeout": 30, **options})
     names = {"vm": vm, "czone": czone, "die": die, "attempt": attempt}
     print("ready", flush=True)
     for line in sys.stdin:
@@ -45,9 +45,9 @@ def serve(how, directory, options):
 class Server:
     """Such a process, as seen by a test."""
 
-    def __init__(self, how, directory, **options):
+    def __init__(self, how, directory, prefix=(), **options):
         self.process = subprocess.Popen(
-            [sys.executable, "-B", __file__, how, str(directory), json.dumps(options)], stdin=subprocess.PIPE,
+            [*prefix, sys.executable, "-B", __file__, how, str(directory), json.dumps(options)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=dict(os.environ, LD_PRELOAD=os.environ.get("CZONE_DIE_AT", "")))
         if self.process.stdout.readline() != "ready\n":

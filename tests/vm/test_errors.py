@@ -10,7 +10,7 @@ import tempfile
 import czone
 import pytest
 
-from microvm import MIB, Container, MicroVM
+from microvm import MIB, STATE, Container, MicroVM
 
 
 def refused(number, call, *args, **kwargs):
@@ -73,6 +73,27 @@ def test_a_long_state_dir_is_named_before_libvirt_trips(microvm):
         said = subprocess.run([sys.executable, "-c", program, path + "/" + "long" * 20], check=True,
                               timeout=60, stdout=subprocess.PIPE, text=True).stdout
     assert said.startswith(f"{errno.ENAMETOOLONG} ") and "state_dir is too long by" in said, said
+
+
+def test_a_state_dir_of_another_process_is_named(microvm):
+    program = ("import czone, sys\n"
+               "try: czone.VM.start(state_dir=sys.argv[1], kernel='/dev/null')\n"
+               "except czone.Error as e: print(e.errno, e)")
+    said = subprocess.run([sys.executable, "-c", program, STATE.name], check=True, timeout=60,
+                          stdout=subprocess.PIPE, text=True).stdout
+    assert said.startswith(f"{errno.EBUSY} ") and "another process uses this state_dir" in said, said
+
+
+def test_a_guest_that_does_not_come_up_in_time_leaves_no_vm(microvm):
+    with tempfile.TemporaryDirectory() as path:
+        kernel = os.path.join(path, "kernel")
+        with open(os.environ["CZONE_KERNEL"], "rb") as whole, open(kernel, "wb") as f:
+            f.write(whole.read(1 << 16))
+        text = refused(errno.ETIMEDOUT, czone.VM.start, state_dir=STATE.name, name="never",
+                       kernel=kernel, timeout=2)
+    assert "guest" in text, text
+    running = subprocess.run(["ps", "-eo", "args"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert f"{STATE.name}/never.czone" not in running
 
 
 def test_this_machine_has_all_that_the_tests_need():

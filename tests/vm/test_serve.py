@@ -117,6 +117,7 @@ def test_it_ends(hand):
     while not any(e.kind == czone.EventKind.VM_GONE for e in hand.seen):
         assert hand.vm.dispatch(timeout=60), hand.seen
     assert hand.seen[0].kind == czone.EventKind.GUEST_READY
-    with pytest.raises(czone.Error) as caught:
-        hand.vm.stats()
-    assert caught.value.errno == errno.ESHUTDOWN
+    for call in (hand.vm.stats, hand.vm.wait):
+        with pytest.raises(czone.Error) as caught:
+            call()
+        assert caught.value.errno == errno.ESHUTDOWN

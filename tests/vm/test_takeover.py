@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The process that serves a VM dies; another one goes on."""
+import errno
 import os
 import pathlib
 import signal
@@ -178,9 +179,34 @@ def test_one_that_lives_is_left_alone(case):
 
 def test_detach_and_attach(case):
     case.server.ask("vm.detach()")
+    assert case.server.ask("attempt(vm.stats)")[0] == "ESHUTDOWN"
     case.server.process.communicate(timeout=60)
     assert case.server.process.returncode == 0
     case.server = Server("attach", case.directory)
+    case.all_is_well()
+
+
+def test_somebody_without_the_right_does_not_touch_it(case):
+    if os.geteuid():
+        pytest.skip("only root can drop a capability that a process of root needs")
+    case.server.kill()
+    with pytest.raises(RuntimeError, match=f"Errno {errno.EPERM}.*CAP_SYS_PTRACE"):
+        Server("attach", case.directory,
+               prefix=["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"])
+    case.next_server()
+    case.all_is_well()
+
+
+def test_a_guest_without_a_driver_is_told_of_in_time(case):
+    device = case.guest.run("basename $(ls -d /sys/bus/virtio/drivers/virtio_czone/virtio*)").strip()
+    case.guest.run(f"echo {device} > /sys/bus/virtio/drivers/virtio_czone/unbind")
+    case.server.kill()
+    begin = time.monotonic()
+    with pytest.raises(RuntimeError, match=f"Errno {errno.ETIMEDOUT}"):
+        Server("attach", case.directory, timeout=2)
+    assert time.monotonic() - begin < 30
+    case.guest.run(f"echo {device} > /sys/bus/virtio/drivers/virtio_czone/bind")
+    case.next_server()
     case.all_is_well()
 
 
