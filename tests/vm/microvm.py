@@ -144,7 +144,7 @@ class MicroVM:
     """One VM; use as a context manager. On leaving, its log must be clean."""
 
     def __init__(self, kernel=None, pool=4 << 30, vcpus=2, cmdline="", pool_dir=None, rootfs=None,
-                 **options):
+                 scratch_from=None, **options):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="vm", dir=STATE.name))
         self.name = self.directory.name
         image = pathlib.Path(os.environ["CZONE_MICROVM"])
@@ -152,7 +152,8 @@ class MicroVM:
         with open(scratch, "wb") as f:
             f.truncate(512 * MIB)
         env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
-        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext2", str(scratch)], check=True, env=env)
+        filled = ["-d", str(scratch_from)] if scratch_from else []
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext2", *filled, str(scratch)], check=True, env=env)
         if COVERAGE:
             cmdline += " GCOV_PREFIX=/run/gcov"     # init's environment, and that of all that it starts
         if pool_dir:

@@ -43,6 +43,18 @@ def test_faas_node_serves_each_request_and_gives_all_back(vm_options):
     assert re.search(r"^ +1 +48\.0 ", text, re.MULTILINE), "no table of zones"
 
 
+def first_zone(*command):
+    text = output_of(*command)
+    assert re.search(r"reclaimed +\d+\.\d MiB used, +0\.\d free and backed", text), text
+    return text
+
+
+def test_first_zone_does_on_a_host_what_it_does_elsewhere(vm_options):
+    arguments = vm_options[1::2]
+    first_zone(EXAMPLES / "first-zone", *arguments)
+    first_zone(sys.executable, SOURCES / "first_zone.py", *arguments)
+
+
 def test_plot_reclaim_draws_what_a_vm_did(vm_options, tmp_path):
     text = output_of(sys.executable, SOURCES / "plot_reclaim.py", *vm_options, "--containers", "2",
                      "--steps", "4", "--output", tmp_path / "r.png")

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""examples/oci-hook with a real crun and real bundles, which know of zones by an annotation only."""
+"""A guest with Debian's programs: examples/oci-hook with a real crun and real bundles, which know
+of zones by an annotation only; and Python on the guest's own kernel."""
 import base64
 import json
 import os
+import pathlib
+import re
+import shutil
+import subprocess
 
 import pytest
+
+import czone
 
 from microvm import MIB, MicroVM
 
@@ -14,9 +21,27 @@ HOLD = ("import sys, time; m = bytearray(40 << 20)\nfor i in range(0, len(m), 40
         "print('ready', flush=True); time.sleep(1000)")
 
 
+SOURCES = pathlib.Path(__file__).parents[2]
+BASE = ("ld-linux", "libc.so", "libm.so", "libdl.so", "libpthread.so", "librt.so", "libresolv.so")
+
+
+def bindings(directory):
+    """The Python package and the libraries that it needs, for a guest with Debian's Python."""
+    package = pathlib.Path(czone.__file__).parent
+    shutil.copytree(package, directory / "czone")
+    (directory / "lib").mkdir()
+    needed = subprocess.run(["ldd", *package.glob("_czone*.so")], check=True, stdout=subprocess.PIPE, text=True).stdout
+    for path in re.findall(r"=> (/\S+)", needed):
+        if not os.path.basename(path).startswith(BASE):
+            shutil.copy(path, directory / "lib")
+    shutil.copy(SOURCES / "examples/first_zone.py", directory)
+
+
 @pytest.fixture(scope="module")
-def microvm():
-    with MicroVM(rootfs=os.environ["CZONE_FUNCTIONS"]) as vm:
+def microvm(tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("scratch")
+    bindings(scratch)
+    with MicroVM(rootfs=os.environ["CZONE_FUNCTIONS"], scratch_from=scratch) as vm:
         vm.guest.run("mkdir -p /run/b /run/crun; ln -s images/root/usr /usr; "
                      "ln -s usr/lib /lib; ln -s usr/lib64 /lib64; test -x /usr/bin/crun")
         yield vm
@@ -119,3 +144,11 @@ def test_a_state_that_makes_no_sense_is_refused(microvm, state, word):
     encoded = base64.b64encode(state.encode()).decode()
     status, text = microvm.guest.run(f"echo {encoded} | base64 -d | {HOOK} create 2>&1", check=False)
     assert status == 1 and word in text, text
+
+
+def test_python_does_in_a_guest_what_it_does_elsewhere(microvm):
+    text = microvm.guest.run("LD_LIBRARY_PATH=/scratch/lib PYTHONPATH=/scratch "
+                             "/usr/bin/python3 -B /scratch/first_zone.py guest:/// 2>&1")
+    print(text)
+    assert re.search(r"reclaimed +\d+\.\d MiB used, +0\.\d free and backed", text), text
+    nothing_is_left(microvm)
