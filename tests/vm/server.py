@@ -45,9 +45,9 @@ def serve(how, directory, options):
 class Server:
     """Such a process, as seen by a test."""
 
-    def __init__(self, how, directory, prefix=(), **options):
+    def __init__(self, how, directory, **options):
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-B", __file__, how, str(directory), json.dumps(options)], stdin=subprocess.PIPE,
+            [sys.executable, "-B", __file__, how, str(directory), json.dumps(options)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=dict(os.environ, LD_PRELOAD=os.environ.get("CZONE_DIE_AT", "")))
         if self.process.stdout.readline() != "ready\n":

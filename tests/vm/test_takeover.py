@@ -178,22 +178,11 @@ def test_one_that_lives_is_left_alone(case):
 
 
 def test_detach_and_attach(case):
-    case.server.ask("vm.detach()")
-    assert case.server.ask("attempt(vm.stats)")[0] == "ESHUTDOWN"
+    error, _ = case.server.ask(f"(lambda z: (vm.detach(), attempt(z.stats))[1])(vm.lookup({case.zone}))")
+    assert error == "ESHUTDOWN"
     case.server.process.communicate(timeout=60)
     assert case.server.process.returncode == 0
     case.server = Server("attach", case.directory)
-    case.all_is_well()
-
-
-def test_somebody_without_the_right_does_not_touch_it(case):
-    if os.geteuid():
-        pytest.skip("only root can drop a capability that a process of root needs")
-    case.server.kill()
-    with pytest.raises(RuntimeError, match=f"Errno {errno.EPERM}.*CAP_SYS_PTRACE"):
-        Server("attach", case.directory,
-               prefix=["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"])
-    case.next_server()
     case.all_is_well()
 
 
@@ -205,7 +194,8 @@ def test_a_guest_without_a_driver_is_told_of_in_time(case):
     with pytest.raises(RuntimeError, match=f"Errno {errno.ETIMEDOUT}"):
         Server("attach", case.directory, timeout=2)
     assert time.monotonic() - begin < 30
-    case.guest.run(f"echo {device} > /sys/bus/virtio/drivers/virtio_czone/bind")
+    # with nobody to serve it, the device would keep its driver waiting
+    case.guest.run(f"(sleep 2; echo {device} > /sys/bus/virtio/drivers/virtio_czone/bind) >/dev/null 2>&1 &")
     case.next_server()
     case.all_is_well()
 
