@@ -45,6 +45,10 @@ def system_time(pid):
         return int(f.read().rsplit(")", 1)[1].split()[12]) / os.sysconf("SC_CLK_TCK")
 
 
+class NotRestored(Exception):
+    """A way that has returned memory does not come to where it began: no other run is possible."""
+
+
 class Method:
     """One way, in a VM of its own."""
     vm_options = {}
@@ -202,14 +206,15 @@ class VirtioMem(Method):
     def restore(self):
         self.request(self.plugged_size())
         if not self.wait(lambda: self.plugged() == self.plugged_size(), 120):
-            raise TimeoutError("virtio-mem has not plugged what it had unplugged within 120 s")
+            raise NotRestored(f"after 120 s {self.plugged() // MIB} MiB are plugged again, "
+                              f"of {self.plugged_size() // MIB}")
 
 
 METHODS = [Destroy, Reclaim, Balloon, Reporting, VirtioMem]
 
 
 def once(method, state):
-    """{what: value} of one return."""
+    """({what: value} of one return, why there can be no other in this VM or None)"""
     m, guest = method, method.vm.guest
     m.late = 0
     m.prepare()
@@ -225,8 +230,11 @@ def once(method, state):
         del result["insn"]
     if keeper:
         guest.run(f"kill -9 {keeper}; sleep 0.2")
-    m.restore()
-    return result
+    try:
+        m.restore()
+    except NotRestored as e:
+        return result, str(e)
+    return result, None
 
 
 def neighbours(guest):
@@ -248,11 +256,17 @@ def measure(bench, kind, size, states):
                     continue
                 if state == "loaded":
                     neighbours(method.vm.guest)
+                why = None
                 for _ in range(bench.runs if size <= LARGE else 1):
-                    rows.setdefault(state, []).append(once(method, state))
+                    row, why = once(method, state)
+                    rows.setdefault(state, []).append(row)
+                    if why:
+                        break
                 last = rows[state][-1]
                 bench.say(f"{method.name}, {size // MIB} MiB, {state}: {last['ms']:.0f} ms, "
                           f"{100 * last['share']:.1f} % returned")
+                if why:
+                    raise NotRestored(f"{state}: {why}")
     except Exception as e:      # pylint: disable=broad-except
         bench.say(f"{method.name}, {size // MIB} MiB: {type(e).__name__}: {e}")
         FAILED.append(f"{method.name} with {size // MIB} MiB")
