@@ -376,7 +376,8 @@ static void audit_tell(struct czone_op *base, int result)
 }
 
 static const struct op_kind audit_kind = {
-	.size = sizeof(struct audit_op), .run = audit_run, .tell = audit_tell,
+	.size = sizeof(struct audit_op), .whole = true,	/* it has a zone meanwhile */
+	.run = audit_run, .tell = audit_tell,
 };
 
 int czone_audit_async(czone_vm *vm, const struct czone_audit_opts *opts,

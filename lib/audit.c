@@ -264,6 +264,9 @@ static int look(struct audit *a, struct set *ret_rest, uint64_t *ret_stray)
 /* Somebody may make a zone between the two requests. */
 #define CREATES_MAX 3
 
+/* Until the zone is gone that has all there is, even if the time is over. */
+#define DESTROY_MIN_MS 10000
+
 static uint32_t left_ms(const struct audit *a)
 {
 	uint64_t now = czone_now_ms();
@@ -281,7 +284,7 @@ static int take_by_zone(struct audit *a, uint64_t *taken)
 	const struct czone_driver *driver = a->vm->driver;
 	struct czone_extent *extent;
 	int n, r, destroyed, left = CREATES_MAX;
-	uint32_t id;
+	uint32_t id, limit_ms;
 
 	do {
 		r = driver->stats(a->vm, CZONE_ID_VM, stat);
@@ -303,7 +306,9 @@ static int take_by_zone(struct audit *a, uint64_t *taken)
 	*taken += bytes;
 	if (n >= 0)
 		free(extent);
-	destroyed = driver->destroy(a->vm, id, 0, left_ms(a), result);
+	limit_ms = left_ms(a);
+	destroyed = driver->destroy(a->vm, id, 0, limit_ms < DESTROY_MIN_MS ? DESTROY_MIN_MS : limit_ms,
+				    result);
 	*taken += result[CZONE_RESULT_RETURNED];
 	if (destroyed < 0)
 		czone_log(CZONE_LOG_ERROR, "audit: zone %u is left over: %s", id, czone_error_detail());

@@ -123,8 +123,7 @@ size_t device_pools(struct device *device, struct device_range ret_range[]);
 /*
  * Release these parts of the pools, which were found plausible, and which the
  * caller knows that nobody uses. Waits for the host only, and looks at the time after each
- * part. -EBUSY: another call does so; -ECANCELED: czone_cancelled(); -ENOTCONN: the guest is
- * another one now, or none.
+ * part. -EBUSY: another call does so; -ENOTCONN: the guest is another one now, or none.
  */
 int device_release(struct device *device, const struct device_range *range, size_t n,
 		   uint32_t timeout_ms, uint64_t *ret_bytes);

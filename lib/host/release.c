@@ -114,7 +114,7 @@ int device_release(struct device *d, const struct device_range *range, size_t n,
 			part.size = range[i].start + range[i].size - part.start;
 			if (part.size > PART_BYTES)
 				part.size = PART_BYTES;
-			error = now_ms() >= deadline ? -ETIMEDOUT : czone_cancelled() ? -ECANCELED :
+			error = now_ms() >= deadline ? -ETIMEDOUT :
 				release_part(d, part, session, &bytes);
 			part.start += part.size;
 		}

@@ -23,6 +23,8 @@ static struct {
 	pthread_mutex_t lock;
 	uint32_t owner[BLOCKS];		/* under the lock */
 	atomic_uint last;
+	atomic_bool slow;		/* its answer to a create, until this is false */
+	atomic_bool creates;		/* such a one is under way */
 	atomic_bool refuses_create;	/* the help that an audit needs */
 	atomic_bool claims_all;		/* zone 1 has everything, it says */
 	atomic_bool claims_too_much;
@@ -31,6 +33,7 @@ static struct {
 	atomic_int destroyed;		/* the last zone that was, */
 	atomic_int busy;		/* or fails with this */
 	atomic_int destroys;
+	atomic_uint destroy_ms;		/* the time that the last one had */
 } kernel = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static struct front_end fe;
@@ -116,6 +119,11 @@ static bool rule(const struct virtio_czone_request *request, struct virtio_czone
 {
 	bool known = true;
 
+	if (request->op == VIRTIO_CZONE_OP_CREATE && kernel.slow) {
+		kernel.creates = true;
+		while (kernel.slow)
+			usleep(1000);
+	}
 	pthread_mutex_lock(&kernel.lock);
 	switch (request->op) {
 	case VIRTIO_CZONE_OP_STATS:
@@ -135,6 +143,7 @@ static bool rule(const struct virtio_czone_request *request, struct virtio_czone
 		break;
 	case VIRTIO_CZONE_OP_DESTROY:
 		kernel.destroys++;
+		kernel.destroy_ms = request->timeout_ms;
 		r->status = kernel.busy;
 		if (!held(request->zone))
 			r->status = ENOENT;
@@ -232,6 +241,7 @@ static void boot(void)
 static void end(void)
 {
 	device_set_news(fe.device, NULL, NULL);
+	czone_async_end(vm);
 	fe_close(&fe);
 	czone_vm_discard(vm);
 }
@@ -445,6 +455,65 @@ Test(audit, a_reboot_while_memory_is_taken)
 	cr_assert(result == -ENOTCONN || result == 0, "%d", result);
 	if (result == -ENOTCONN)
 		cr_assert_gt(fe_allocated(fe.pool_fd), 0);
+	end();
+}
+
+/* The zone that an audit makes has all that is free: nobody could make another one. */
+Test(audit, one_that_is_cancelled_leaves_no_zone)
+{
+	struct czone_audit_opts opts = CZONE_INIT(opts);
+	uint64_t until = fe_now_ms() + LIMIT_MS;
+	czone_op *op = NULL;
+
+	boot();
+	memset(fe.pool + 8 * BLOCK, 3, MIB);
+	opts.flags = CZONE_AUDIT_TAKE;
+	kernel.slow = true;
+	cr_assert_eq(czone_audit_async(vm, &opts, NULL, NULL, NULL, &op), 0);
+	while (!kernel.creates && fe_now_ms() < until)
+		usleep(1000);
+	cr_assert(kernel.creates);
+	cr_assert_eq(czone_op_cancel(op), 0);
+	usleep(100000);
+	kernel.slow = false;
+	while (!kernel.destroyed && fe_now_ms() < until)
+		usleep(1000);
+	cr_assert_eq(kernel.destroyed, kernel.last);
+	cr_assert_eq(holding(0), 0);
+	cr_assert(czone_dispatch(vm, LIMIT_MS) >= 0);
+	czone_op_unref(op);
+	end();
+}
+
+static void *answer_late(void *unused)
+{
+	(void)unused;
+	while (!kernel.creates)
+		usleep(1000);
+	usleep(300000);
+	kernel.slow = false;
+	return NULL;
+}
+
+/* Nor does one whose time is over: a guest gets time for the destroy all the same. */
+Test(audit, one_that_is_late_leaves_no_zone)
+{
+	struct czone_audit_opts opts = CZONE_INIT(opts);
+	pthread_t thread;
+	int r;
+
+	boot();
+	memset(fe.pool + 8 * BLOCK, 3, MIB);
+	opts.flags = CZONE_AUDIT_TAKE;
+	opts.timeout_ms = 200;
+	kernel.slow = true;
+	cr_assert_eq(pthread_create(&thread, NULL, answer_late, NULL), 0);
+	r = czone_audit(vm, &opts, NULL);
+	cr_assert(r == 0 || r == -ETIMEDOUT, "%d", r);	/* the last millisecond may do */
+	pthread_join(thread, NULL);
+	cr_assert_eq(kernel.destroyed, kernel.last);
+	cr_assert_geq(kernel.destroy_ms, 1000);
+	cr_assert_eq(holding(0), 0);
 	end();
 }
 
