@@ -356,7 +356,8 @@ struct czone_create_opts {
  * cgroup, or has been destroyed, their cache is private, as it is without one.
  *
  * @param ret_zone a handle; czone_unref() gives up the handle, czone_destroy() the zone.
- * @return 0; -ENOSPC: the pool has not enough free blocks; -EINVAL: file_zone
+ * @return 0; -ENOSPC: the pool has not enough free blocks; -EDQUOT: the quota of
+ *         czone_set_quota() would be passed; -EINVAL: file_zone
  *         has a file_zone itself, or is of another VM; else what
  *         czone_attach_cgroup() returns, and there is no zone then.
  */
@@ -432,7 +433,8 @@ CZONE_API int czone_spawn(czone *zone, const struct czone_spawn_opts *opts, int 
 /**
  * Grow or shrink.
  * @param size  rounded up to CZONE_BLOCK, not 0.
- * @return 0; -ENOSPC: the pool is full; -EBUSY: used pages could not be moved
+ * @return 0; -ENOSPC: the pool is full; -EDQUOT: the quota of czone_set_quota()
+ *         would be passed; -EBUSY: used pages could not be moved
  *         out of what was to go. The zone is as before then.
  *
  * On the guest side the kernel sets the limit, and timeout_ms means nothing;

@@ -383,8 +383,8 @@ class Zone:
 
     def attach_cgroup(self, path: str, *, with_pages: bool = False,
                       timeout: Optional[float] = None) -> AttachReport:
-        """Let the memory of a cgroup's tasks come from here from now on, and move
-        what it has already."""
+        """Let the memory of a cgroup's tasks come from here from now on; with_pages
+        moves what they have already."""
         flags = _czone.CZONE_ATTACH_WITH_PAGES if with_pages else 0
         result, values = _czone.czone_attach_cgroup(self._handle, os.fspath(path), flags,
                                                     _milliseconds(timeout))
