@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A process that serves a VM, for a test to kill: evaluates the lines that it reads."""
+import concurrent.futures
 import ctypes
 import errno
 import json
@@ -21,6 +22,12 @@ def attempt(call):
         return errno.errorcode[error.errno], error.strerror
 
 
+def together(*calls):
+    """What attempt() says of each, all of them begun at once."""
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(attempt, calls))
+
+
 def die(what, after, number):
     """This process dies before or after the so manieth step of a kind; see die-at.c."""
     for name, value in (("die_in", 0), ("die_what", what), ("die_after", after), ("die_in", number)):
@@ -36,7 +43,7 @@ def serve(how, directory, options):
             channel=directory + "/exec", cmdline="loglevel=7", **{"pool_bytes": 2 << 30, **options})
     else:
         vm = czone.VM.attach(state_dir=directory, name="vm", **{"timeout": 30, **options})
-    names = {"vm": vm, "czone": czone, "die": die, "attempt": attempt}
+    names = {"vm": vm, "czone": czone, "die": die, "attempt": attempt, "together": together}
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(eval(line, names), default=str), flush=True)   # of our own test
