@@ -22,7 +22,7 @@ import time
 from azure import trace
 from azure.model import Model
 from azure.simulate import area, simulate
-from function_vm import rollup
+from function_vm import Rollup
 from measure import MIB, Bench, conditions
 from microvm import Container, MicroVM
 from template import Template
@@ -44,8 +44,8 @@ def disk():
 
 
 def memory_of(pid):
-    total, code = rollup(pid)
-    return total - code
+    found = Rollup.of(pid)
+    return found.total - found.code
 
 
 class InGuest(Container):

@@ -37,7 +37,6 @@ def simulate(bench, name, jobs, until, known):
                 lambda done: bench.say(f"{name}: {done} of {len(jobs)} parts"))
     series = add_up([part for part, _ in parts])
     known = dict(known, containers=sum(n for _, n in parts))
-    against_virtio_mem, against_scpv = reductions(series)
     hours = until / 3600
     for policy in POLICIES:
         points = [[round(t / 3600, 3), round(row[policy])] for t, row in series[::5]]
@@ -53,7 +52,9 @@ def simulate(bench, name, jobs, until, known):
     bench.add(f"{name}_total_reduction_vs_virtio_mem",
               [1 - totals[f"{name}_memory_czone"] / totals[f"{name}_memory_virtio_mem"]], "share",
               **known)
-    return against_virtio_mem, against_scpv
+    for what, value in zip(("virtio_mem", "scpv"), reductions(series, "ideal")):
+        bench.add(f"{name}_area_reduction_ideal_vs_{what}", [value], "share", **known)
+    return reductions(series)
 
 
 def main():

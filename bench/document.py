@@ -152,6 +152,17 @@ class Run:
                             [self.cell(f"{what}_reduction_{mib}mib_{n}") for n in numbers])
         return table(["MiB per container, by containers that live", *map(str, numbers)], rows)
 
+    def split(self):
+        """Where the memory of the most containers lies."""
+        found = {}
+        for r in self.rows:
+            if m := re.fullmatch(r"memory_split_(template|czone)_(\w+)_(\d+)mib_(\d+)", r["name"]):
+                found.setdefault((int(m[3]), int(m[4]), m[1]), {})[m[2]] = self.cell(r["name"])
+        parts = list(dict.fromkeys(part for row in found.values() for part in row))
+        rows = [[f"{mib} MiB function, {'zones' if way == 'czone' else 'microVMs'}"] +
+                [row.get(part, "") for part in parts] for (mib, _, way), row in sorted(found.items())]
+        return table(["MiB per container", *(p.replace("_", " ") for p in parts)], rows)
+
     def functions(self):
         names = sorted({m[1] for r in self.rows
                         if (m := re.fullmatch(r"function_(\w+)_private", r["name"]))})

@@ -6,6 +6,7 @@ is one instance of it.
 """
 import json
 import os
+import typing
 
 import oci
 from microvm import MIB
@@ -90,22 +91,33 @@ class Image:
         self.zone = vm.create(IMAGE_ZONE, cgroup="/c/image")
 
 
-def rollup(pid):
-    """PSS of a QEMU, and of it what the emulator's translated code takes, in bytes."""
-    total = translated = 0
-    code = False
-    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as f:
-        for line in f:
-            key = line.split(":", 1)[0]
-            if key == "Pss":
-                size = int(line.split()[1]) << 10
-                total += size
-                translated += size if code else 0
-            elif " " in key and "-" in key.split()[0]:
-                # the only memory that is written and executed, and is no file
-                fields = line.split()
-                code = "w" in fields[1] and "x" in fields[1] and len(fields) < 6
-    return total, translated
+class Rollup(typing.NamedTuple):
+    """PSS of a QEMU, or of several, in bytes."""
+    total: int
+    code: int       # of it the emulator's translated code
+    guest: int      # of it the guest's memory
+
+    @classmethod
+    def of(cls, *pids):
+        return cls(*map(sum, zip(*map(cls._one, pids))))
+
+    @staticmethod
+    def _one(pid):
+        sizes, kind = {"code": 0, "guest": 0, "": 0}, ""
+        with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as f:
+            for line in f:
+                key = line.split(":", 1)[0]
+                if key == "Pss":
+                    sizes[kind] += int(line.split()[1]) << 10
+                elif " " in key and "-" in key.split()[0]:
+                    fields = line.split()
+                    kind = ""
+                    if len(fields) < 6:
+                        # the only memory that is written and executed, and is no file
+                        kind = "code" if "w" in fields[1] and "x" in fields[1] else ""
+                    elif fields[5].startswith(("/memfd:", "/dev/shm/czone-template.")):
+                        kind = "guest"
+        return sum(sizes.values()), sizes["code"], sizes["guest"]
 
 
 def cpu_seconds(pid):

@@ -16,7 +16,7 @@ import libvirt
 import czone
 import microvm as support
 from measure import MIB, Bench, conditions
-from microvm import Container, MicroVM
+from microvm import Container, MicroVM, initrd
 
 
 def start_paused(number):
@@ -25,7 +25,7 @@ def start_paused(number):
     name = f"paused{number}"
     vm = czone.VM.start(
         state_dir=support.STATE.name, name=name, kernel=os.environ["CZONE_KERNEL"],
-        initrd=f"{image}/initrd.gz", disks=[f"ro:{image}/rootfs.img"], boot_bytes=128 * MIB,
+        initrd=initrd(), disks=[f"ro:{image}/rootfs.img"], boot_bytes=128 * MIB,
         pool_bytes=128 * MIB, wait=False)
     embedded().lookupByName(name).suspend()
     return vm

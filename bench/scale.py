@@ -11,7 +11,7 @@ part is emulated).
 import contextlib
 import time
 
-from function_vm import rollup
+from function_vm import Rollup
 from measure import MIB, Bench, conditions
 from microvm import MicroVM
 from vms import CountedVM, counts, insn
@@ -71,7 +71,7 @@ def vms(bench, known, numbers):
             where = dict(known, vms=n)
             bench.add(f"scale_process_bytes_per_vm_{n}", [(own_memory() - start) / n], "bytes", **where)
             bench.add(f"scale_vmm_bytes_per_vm_{n}",
-                      [sum(rollup(m.vm.stats().pid)[0] for m in machines) / n], "bytes", **where)
+                      [Rollup.of(*(m.vm.stats().pid for m in machines)).total / n], "bytes", **where)
             times = []
             for _ in range(3):
                 for m in machines:

@@ -5,6 +5,7 @@ One that fails or takes too long loses what it had not measured yet, and nothing
 others: the results are written after each, and the exit status says whether all went well.
 """
 import argparse
+import ctypes
 import json
 import os
 import pathlib
@@ -30,6 +31,7 @@ SECONDS = {
 OTHER = 60, 30
 LIMIT = 6
 TERM_S = 20     # until a measurement that was told to end is killed
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def expected(name, quick):
@@ -46,7 +48,8 @@ def measure(name, options, limit):
     with tempfile.TemporaryDirectory(prefix="czone-bench.") as d:
         out = pathlib.Path(d) / "results.json"
         # each in a process of its own: libvirt's embedded driver lives as long as that; and in
-        # a session of its own: with its VMs, should it have to be ended
+        # a session of its own: with all that it started, should it have to be ended
+        own = children()
         process = subprocess.Popen([sys.executable, "-B", HERE / f"{name}.py", "--json", out, *options],
                                    start_new_session=True)
         why = None
@@ -57,7 +60,7 @@ def measure(name, options, limit):
         except subprocess.TimeoutExpired:
             why = f"not done in {limit / 60:.0f} min"
         finally:
-            end(process)
+            end(process, own)
         try:
             results = json.loads(out.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -82,8 +85,22 @@ def versions():
             "Host kernel": os.uname().release}
 
 
-def end(process):
-    """It, and all that it has started."""
+def children():
+    me = os.getpid()
+    return set(map(int, pathlib.Path(f"/proc/{me}/task/{me}/children").read_text("ascii").split()))
+
+
+def end(process, own):
+    """It, and all that it has started: also libvirt's VMs, which have left its session. But for own children."""
+    try:
+        end_session(process)
+    finally:
+        for pid in children() - own:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def end_session(process):
     for signal_, seconds in (signal.SIGTERM, TERM_S if process.poll() is None else 0), \
                             (signal.SIGKILL, TERM_S):
         try:
@@ -110,6 +127,8 @@ def main():
     if args.runs:
         options += ["--runs", str(args.runs)]
 
+    # whose parent has died is our child from then on
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     failed, took, start = [], {}, time.monotonic()
     of_run = {"name": "bench_minutes", "unit": "min", "runs": 1, "conditions": dict(

@@ -19,15 +19,18 @@ far too long for all that the guest does.
 
 Memory: the PSS of all QEMUs, per container, and of it what is over and above the function's
 own (its anonymous memory). The emulator's translated code, which KVM would not have, is left
-out on both sides; `_with_emulator` has it.
+out on both sides; `_with_emulator` has it. The VM with zones gives back what it does not use
+before it is measured, which is what the library is for; `memory_czone_unreclaimed_*` is what it
+had until then. `memory_split_*` says where the memory lies.
 """
 import json
 import subprocess
 import sys
 import time
 import pathlib
+import typing
 
-from function_vm import IMAGE_ZONE, Function, Image, cpu_seconds, image, prepare, rollup
+from function_vm import IMAGE_ZONE, Function, Image, Rollup, cpu_seconds, image, prepare
 from measure import MIB, Bench, conditions, median
 from microvm import MicroVM
 from template import MEMORY, Template, cold
@@ -37,6 +40,15 @@ ALONE = 4
 CLOCKS = 4          # the clock tells little: at most for as many containers
 SLACK = 16 * MIB    # of a zone, over the function's own
 FUNCTION = "ballast"
+BOOT = 256 * MIB    # outside the pool, of the VM with zones
+
+
+class Memory(typing.NamedTuple):
+    """Of one way, with so many containers."""
+    rollup: Rollup
+    held: int                   # by the functions
+    split: dict = {}            # bytes, by where they lie
+    unreclaimed: int = None     # what it was, without the emulator's code, before a reclaim
 
 
 def native(runs):
@@ -61,13 +73,11 @@ def guest_alone():
 def fleet_of_zones(bench, sizes, numbers):
     """The same beside others, in one VM.
 
-    {n: (instructions of the zone, host's CPU seconds, marks, warm)}, {mib: {n: memory}} as of
-    fleet_of_clones().
+    {n: (instructions of the zone, host's CPU seconds, marks, warm)}, {mib: {n: Memory}}
     """
     found, memory, members = {}, {sizes[0]: {}}, []
-    with CountedVM(pool=16 << 30, rootfs=image()) as m:
+    with CountedVM(pool=16 << 30, boot=BOOT, rootfs=image()) as m:
         prepare(m.guest)
-        pid = m.vm.stats().pid
         shared = Image(m.vm, m.guest).zone
         f = Function(m.guest, "first", FUNCTION, sizes[0])
         zone = m.vm.create(sizes[0] * MIB + SLACK, cgroup=f.cgroup, file_zone=shared)
@@ -94,27 +104,42 @@ def fleet_of_zones(bench, sizes, numbers):
             executed = m.span(plug)[0]
             found[n] = executed, host[0], f.start(), f.warm()
             held = sum(f.call()["anonymous"] for _, f in members)
-            memory[sizes[0]][n] = (*rollup(pid), held)
+            memory[sizes[0]][n] = memory_of_zones(m, shared, held)
             say_memory(bench, sizes[0], f"{n} in one VM", n, memory[sizes[0]][n])
         for mib in sizes[1:]:
             held = 0
             for zone, f in members:
                 zone.resize(mib * MIB + SLACK)
                 held += f.call(mib)["anonymous"]
-            memory[mib] = {len(members): (*rollup(pid), held)}
+            memory[mib] = {len(members): memory_of_zones(m, shared, held)}
             say_memory(bench, mib, f"{len(members)} in one VM", len(members),
                        memory[mib][len(members)])
     return found, memory
 
 
+def memory_of_zones(m, image_zone, held):
+    pid = m.vm.stats().pid
+    before = Rollup.of(pid)
+    m.vm.reclaim()
+    after, stats = Rollup.of(pid), m.vm.stats()
+    in_zones = sum(zone.stats().host_resident for zone in m.vm.zones())
+    cache = image_zone.stats().host_resident
+    return Memory(after, held, {
+        "functions": held, "zones_beyond": in_zones - cache - held, "image_cache": cache,
+        "pool_map": stats.host_pool - in_zones, "boot": stats.host_boot,
+        "vmm": after.total - after.code - after.guest}, before.total - before.code)
+
+
 def say_memory(bench, mib, what, n, found):
-    bench.say(f"{mib} MiB, {what}: {(found[0] - found[1]) / n / MIB:.1f} MiB each")
+    total = found.rollup.total - found.rollup.code
+    parts = ", ".join(f"{name} {size / MIB:.1f}" for name, size in found.split.items())
+    bench.say(f"{mib} MiB, {what}: {total / n / MIB:.1f} MiB each; {parts}")
 
 
 def fleet_of_clones(bench, sizes, numbers, make):
     """VMs with a container each, which is given more memory when all run.
 
-    {mib: {n: (memory, of it translated code, of it the functions')}},
+    {mib: {n: Memory}},
     {n: host's (seconds, CPU seconds)}, {n: seconds by the clock}
     """
     members, hosts, clocks, memory, host = [], [], {}, {sizes[0]: {}}, {}
@@ -150,8 +175,9 @@ def fleet_of_clones(bench, sizes, numbers, make):
 
 def total_of(members, mib):
     held = sum(f.call(mib)["anonymous"] for _, f in members)
-    rows = [rollup(m.qemu.pid) for m, _ in members]
-    return sum(t for t, _ in rows), sum(c for _, c in rows), held
+    found = Rollup.of(*(m.qemu.pid for m, _ in members))
+    return Memory(found, held, {"functions": held, "guests_beyond": found.guest - held,
+                                "vmm": found.total - found.code - found.guest})
 
 
 def boot():
@@ -236,12 +262,17 @@ def add_memory(bench, known, mib, found):
     """Memory per container, and the reductions at the greatest number."""
     over = {}
     for way, by_number in found.items():
-        for n, (total, code, held) in by_number.items():
+        for n, ((total, code, _), held, split, unreclaimed) in by_number.items():
             where = dict(known, containers=n, function_mib=mib)
             suffix = f"{mib}mib_{n}"
             bench.add(f"memory_{way}_{suffix}", [(total - code) / n], "bytes", **where)
             bench.add(f"memory_{way}_with_emulator_{suffix}", [total / n], "bytes", **where)
             bench.add(f"overhead_{way}_{suffix}", [(total - code - held) / n], "bytes", **where)
+            if unreclaimed is not None:
+                bench.add(f"memory_{way}_unreclaimed_{suffix}", [unreclaimed / n], "bytes", **where)
+            if n == max(by_number):
+                for part, size in split.items():
+                    bench.add(f"memory_split_{way}_{part}_{suffix}", [size / n], "bytes", **where)
             over[way, n] = (total - code) / n, (total - code - held) / n, (total - held) / n
     rows = {}
     for n in sorted({n for _, n in over}):

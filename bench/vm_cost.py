@@ -12,6 +12,7 @@ import tempfile
 
 import czone
 from measure import MIB, Bench, conditions
+from microvm import initrd
 
 
 def process():
@@ -28,7 +29,7 @@ def start(directory, number):
     image = os.environ["CZONE_MICROVM"]
     return czone.VM.start(
         state_dir=directory, name=f"vm{number}", kernel=os.environ["CZONE_KERNEL"],
-        initrd=f"{image}/initrd.gz", disks=[f"ro:{image}/rootfs.img"], boot_bytes=128 * MIB,
+        initrd=initrd(), disks=[f"ro:{image}/rootfs.img"], boot_bytes=128 * MIB,
         pool_bytes=1 << 30)
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from concurrent import futures
 
-from microvm import MIB, STATE, Guest, MicroVM
+from microvm import MIB, STATE, Guest, MicroVM, initrd
 
 ICOUNT = ["-icount", "shift=0"]
 # When the guest is idle its clock jumps to the next timer, and does not wait for the host's.
@@ -103,9 +103,9 @@ class Spans:
 class CountedVM(Spans, MicroVM):
     """A VM with a pool."""
 
-    def __init__(self, icount=ICOUNT, **options):   # pylint: disable=dangerous-default-value
+    def __init__(self, icount=ICOUNT, boot=BOOT, **options):   # pylint: disable=dangerous-default-value
         self.stop_path = pathlib.Path(tempfile.mktemp(prefix="stop-", dir=STATE.name))
-        super().__init__(vcpus=1, boot_bytes=BOOT, kvm=2,
+        super().__init__(vcpus=1, boot_bytes=boot, kvm=2,
                          emulator=emulator(*icount, *stop_port(self.stop_path)), **options)
 
 
@@ -116,7 +116,6 @@ class PlainVM(Spans):
                  ram=None, wait=True, icount=ICOUNT):     # pylint: disable=dangerous-default-value
         """counted=False: at the speed of the clock. wait=False: do not wait for the guest."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="plain", dir=STATE.name))
-        image = pathlib.Path(os.environ["CZONE_MICROVM"])
         d = self.directory
         self.stop_path = d / "stop"
         self.started = time.monotonic()
@@ -125,7 +124,7 @@ class PlainVM(Spans):
             "-machine", "q35,memory-backend=ram", "-accel", "tcg,tb-size=32", "-cpu", "max",
             "-smp", str(cpus), *(icount if counted else []), "-m", f"size={memory >> 20}M,slots=4,maxmem=64G",
             "-object", ram or f"memory-backend-memfd,id=ram,share=on,size={memory}",
-            "-kernel", kernel or os.environ["CZONE_KERNEL"], "-initrd", str(image / "initrd.gz"),
+            "-kernel", kernel or os.environ["CZONE_KERNEL"], "-initrd", str(initrd()),
             "-append", f"console=ttyS0 panic=-1 swiotlb=noforce loglevel=7 {cmdline}",
             "-serial", f"file:{d}/console", "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=exec,path={d}/exec,server=on,wait=off",

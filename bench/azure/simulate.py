@@ -7,6 +7,8 @@ to containers_per_vm, in the order of their coming. Each VM's memory, in bytes:
   none        nothing is returned: the most that it ever held, and what it costs itself
   virtio_mem  when a container ends, what is free above the slack is asked back; a share comes, later
   czone       when a container ends, its zone is destroyed and comes back
+  ideal       the same VM, if nothing were ever left over and a container cost no more than in it alone:
+              what no way to return memory can be better than
 """
 import concurrent.futures
 import pathlib
@@ -20,7 +22,7 @@ from . import trace
 HERE = pathlib.Path(__file__).resolve().parent
 
 MIB = 1 << 20
-POLICIES = "scpv", "none", "virtio_mem", "czone", "live"
+POLICIES = "scpv", "none", "virtio_mem", "czone", "ideal", "live"
 
 
 class VM:
@@ -62,6 +64,8 @@ class VM:
                 "virtio_mem": m.virtio_mem_base + self.backed,
                 "czone": m.czone_base + self.used(m.czone_per_container) + self.stuck +
                          (self.most - self.containers) * m.czone_residue,
+                "ideal": min(m.czone_base, m.virtio_mem_base) + self.used(
+                    min(m.per_container, m.czone_per_container, m.virtio_mem_per_container)),
                 "live": self.live}
 
 
@@ -159,7 +163,7 @@ def area(series, policy):
     return total
 
 
-def reductions(series):
+def reductions(series, policy="czone"):
     """(against virtio-mem, against one container per VM)"""
-    ours = area(series, "czone")
+    ours = area(series, policy)
     return 1 - ours / area(series, "virtio_mem"), 1 - ours / area(series, "scpv")

@@ -32,6 +32,11 @@ OURS = re.compile(r"czone|vcz")
 STATE = tempfile.TemporaryDirectory(prefix="czone-state.")
 
 
+def initrd():
+    """With all the tests' programs, or another one that examples/microvm makes."""
+    return pathlib.Path(os.environ["CZONE_MICROVM"], os.environ.get("CZONE_INITRD", "initrd.gz"))
+
+
 class GuestError(Exception):
     """A command in the guest failed."""
 
@@ -162,7 +167,7 @@ class MicroVM:
         try:
             self.vm = czone.VM.start(
                 state_dir=STATE.name, name=self.name, kernel=kernel or os.environ["CZONE_KERNEL"],
-                initrd=image / "initrd.gz", disks=[f"ro:{rootfs or image / 'rootfs.img'}", scratch],
+                initrd=initrd(), disks=[f"ro:{rootfs or image / 'rootfs.img'}", scratch],
                 channel=self.directory / "exec", pool_bytes=pool, vcpus=vcpus,
                 cmdline="loglevel=7 " + cmdline, **options)
             self.guest = Guest(self.directory / "exec")
